@@ -1,0 +1,159 @@
+"""Quantities of an Arrow column as the checks take them: mantissa * 10 ** exponent of a unit.
+
+A float stands for its shortest decimal (0.1 is a tenth). Multiplied by the unit's scale it is off by less than 2 ** -50 of
+itself, so away from the ties between two integers its rounding is the decimal's; near them the decimal itself is rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+from meterpulse.ingest.checks import THOUSANDTHS, Limits
+from meterpulse.ingest.contract import RowError
+from meterpulse.ingest.layout import NO_UNIT
+from meterpulse.ingest.record import decimal
+from meterpulse.ingest.scalars import number
+from meterpulse.ingest.vector import padded
+from meterpulse.model.quantity import BY_CODE
+
+_SCALE = np.array([float(u.scale) for u in BY_CODE])
+_EXACT_MAX = 2.0**50
+Refuse = Callable[[np.ndarray, str, str], None]
+
+
+@dataclass
+class Quantity:
+    """Columns of `checks.Columns`; `wide` holds what no int64 does."""
+
+    mantissa: np.ndarray  # int64[n]
+    exponent: np.ndarray  # int16[n or 1]
+    unit: np.ndarray  # uint8[n or 1]
+    wide: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """In the order of `checks.Columns`."""
+        return self.mantissa, self.exponent, self.unit
+
+    def put_wide(self, row: int, mantissa: int, exponent: int) -> None:
+        """A value outside of int64; needs a full `exponent`."""
+        self.mantissa[row], self.exponent[row] = (1 if mantissa > 0 else -1), 1
+        self.wide[row] = mantissa, exponent
+
+
+def read(column: pa.Array, channel: np.ndarray, limits: Limits, refuse: Refuse) -> Quantity:
+    """Of any type that the column may have; `refuse(row numbers, reason, detail)` is told what is no number."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_integer(column.type):
+        return _integers(column)
+    if pa.types.is_decimal(column.type):
+        return _decimals(column)
+    if column.type == pa.float64():
+        return _floats(column, channel, limits, refuse)
+    return _texts(column.cast(pa.large_string()), refuse)
+
+
+def _integers(column: pa.Array) -> Quantity:
+    values = (column.fill_null(0) if column.null_count else column).to_numpy()
+    out = Quantity(
+        values.astype(np.int64), np.zeros(len(values), np.int16), np.full(len(values), THOUSANDTHS, np.uint8)
+    )
+    if values.dtype == np.uint64:
+        out.mantissa[values > np.uint64(2**63 - 1)] = -(2**63)  # the one that overflows
+    return out
+
+
+def _decimals(column: pa.Array) -> Quantity:
+    scale, n = column.type.scale, len(column)
+    width = 256 if pa.types.is_decimal256(column.type) else 128
+    if width == 128:
+        column = column.cast(pa.decimal128(38, scale))
+    words = width // 64
+    parts = np.frombuffer(column.buffers()[1], np.int64)[column.offset * words : (column.offset + n) * words].reshape(
+        n, words
+    )
+    mantissa = np.where(nulls, 0, parts[:, 0]) if (nulls := _nulls(column)) is not None else parts[:, 0].copy()
+    out = Quantity(mantissa, np.full(n, -scale, np.int16), np.full(n, NO_UNIT, np.uint8))
+    high = parts[:, 0] >> 63
+    fits = (parts[:, 1:] == high[:, None]).all(axis=1) & (parts[:, 0] != -(2**63))
+    for row in np.flatnonzero(~fits & (~nulls if nulls is not None else True)).tolist():
+        out.put_wide(row, int.from_bytes(parts[row].tobytes(), "little", signed=True), -scale)
+    return out
+
+
+def _nulls(column: pa.Array) -> np.ndarray | None:
+    return column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
+
+
+def _floats(column: pa.Array, channel: np.ndarray, limits: Limits, refuse: Refuse) -> Quantity:
+    values = (column.fill_null(0.0) if column.null_count else column).to_numpy()
+    n = len(values)
+    out = Quantity(np.empty(n, np.int64), np.zeros(n, np.int16), np.full(n, THOUSANDTHS, np.uint8))
+    unsure = np.zeros(n, np.bool_)
+    if _products(values, channel, limits.count, limits.profile, limits.unit, out.mantissa, unsure):
+        finite = np.isfinite(values)
+        refuse(np.flatnonzero(~finite), "not_a_number", "quantity is not a finite number")
+        for row in np.flatnonzero(unsure & finite).tolist():
+            out.mantissa[row], out.exponent[row] = decimal(repr(float(values[row])))
+            out.unit[row] = NO_UNIT
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _products(values, channel, count, profile_of, unit_of, quantity, unsure):  # type: ignore[no-untyped-def]
+    """Thousandths of the base unit; `unsure` marks the rows that must be done exactly (or are unknown, where it does not matter)."""
+    any_unsure = False
+    for i in range(len(values)):
+        x = values[i]
+        scaled = x * _SCALE[unit_of[profile_of[channel[i]]]] if channel[i] < count else 0.0
+        near = np.rint(scaled)
+        off_tie = abs(abs(scaled - near) - 0.5)
+        sure = (
+            abs(scaled) < _EXACT_MAX
+            and off_tie > abs(scaled) * 2.0**-50
+            and (near != 0.0 or (x == 0.0 and not np.signbit(x)) or x > 0.0)
+        )
+        if sure:
+            quantity[i] = np.int64(near)
+        else:
+            quantity[i] = 0
+            unsure[i] = channel[i] < count or not np.isfinite(x)
+            any_unsure |= unsure[i]
+    return any_unsure
+
+
+def _texts(column: pa.Array, refuse: Refuse) -> Quantity:
+    """float32 by way of its shortest text, and texts."""
+    n = len(column)
+    out = Quantity(np.zeros(n, np.int64), np.zeros(n, np.int16), np.full(n, NO_UNIT, np.uint8))
+    _, offsets, data = column.buffers()
+    plain = np.zeros(n, np.bool_)
+    offsets = np.frombuffer(offsets, np.int64)[column.offset : column.offset + n + 1]
+    _numbers(offsets, padded(data or b""), out.mantissa, out.exponent, plain)
+    for row in np.flatnonzero(~plain).tolist():
+        text = column[row].as_py()
+        try:
+            mantissa, exponent = decimal(text) if text is not None else (0, 0)
+        except RowError as error:
+            refuse(np.array([row]), error.reason, error.detail)
+            continue
+        if -(2**63) < mantissa < 2**63:
+            out.mantissa[row], out.exponent[row] = mantissa, exponent
+        else:
+            out.put_wide(row, mantissa, exponent)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _numbers(offsets, data, mantissa, exponent, plain):  # type: ignore[no-untyped-def]
+    for i in range(len(plain)):
+        end, m, e = number(data, offsets[i], False)
+        if end == offsets[i + 1]:
+            mantissa[i], exponent[i], plain[i] = m, e, True

@@ -1,0 +1,70 @@
+"""What every decoder gives: readings in columns, and the rows that were refused, each with its reason and its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meterpulse.model.problem import Problem
+from meterpulse.model.reading import Readings
+
+REASONS: dict[str, str] = {
+    "unknown_channel": "no such channel; register it with POST /v1/channels, then replay the row",
+    "missing_field": "a reading needs channel, start and quantity",
+    "wrong_type": "the field is not of the type that the format takes",
+    "duplicate_key": "the same key stands twice",
+    "bad_json": "not valid JSON, or not an object",
+    "bad_csv": "not a row of this file's header",
+    "bad_utf8": "not valid UTF-8",
+    "bad_time": "not an ISO 8601 time of the years 1970 to 2200 in whole milliseconds",
+    "no_offset": "a time without an offset; add Z or +01:00",
+    "bad_seconds": "seconds takes a whole number from 1 to 31622400 (366 days)",
+    "not_a_number": "quantity takes a finite number, or a decimal string such as 12.5",
+    "bad_unit": "the unit is unknown or does not measure what the channel measures",
+    "bad_revision": "revision takes a whole number from 0 to 9223372036854775807",
+    "overflow": "the quantity does not fit into 64 bits of thousandths of the base unit",
+    "negative": "interval and register channels take no negative quantity",
+    "future": "starts more than 5 minutes after now",
+    "missing": "the row has no value",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One refused row: a reason of `REASONS`, what exactly was wrong, and the bytes as they came."""
+
+    reason: str
+    detail: str
+    original: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The good rows in the order of the body, and the refused ones in the order of the body."""
+
+    readings: Readings
+    rejected: list[Rejected]
+
+
+class RowError(Exception):
+    """One row cannot be taken; `reason` is a key of `REASONS`."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail or REASONS[reason]
+
+
+class BodyError(Problem):
+    """The body as a whole cannot be read (400, 413, 415 or 422); nothing of it was taken."""
+
+    def __init__(self, status: int, detail: str):
+        kind, title = _TITLES[status]
+        super().__init__(status, kind, title, detail)
+
+
+_TITLES = {
+    400: ("unreadable-body", "The body cannot be read"),
+    413: ("body-too-large", "The body is too large"),
+    415: ("unsupported-media-type", "This media type is not taken here"),
+    422: ("unusable-body", "The body cannot be used"),
+}
