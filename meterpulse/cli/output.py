@@ -1,0 +1,101 @@
+"""What commands print: data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+FAILURE, USAGE, UNREACHABLE, FINDINGS = 1, 2, 3, 4
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def complain(text: str) -> None:
+    """An error for a person: what is wrong and what to do."""
+    for line in text.splitlines():
+        say(f"meterpulse: {line}")
+
+
+def put_json(document: Any) -> None:
+    """One JSON document as data."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=None if _compact() else 2, default=str) + "\n")
+
+
+def put_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
+    """Rows as CSV with a header; None is an empty field."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+
+
+def put_table(rows: Sequence[Sequence[Any]], header: Sequence[str], title: str | None = None) -> None:
+    """Rows for a person: aligned columns, colours only on a terminal without NO_COLOR."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    numeric = [all(isinstance(row[i], (int, float)) or _is_number(row[i]) for row in rows) for i in range(len(header))]
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for name, is_number in zip(header, numeric, strict=True):
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+
+
+def put_facts(facts: Mapping[str, Any], title: str | None = None) -> None:
+    """Names and values for a person; nested facts as `name.inner`."""
+    put_table(list(_flat(facts)), ["", ""], title)
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", "none" if value is None else value
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.replace(".", "", 1).lstrip("-").isdecimal())
+
+
+def _compact() -> bool:
+    return not sys.stdout.isatty()
+
+
+class Progress:
+    """A bar on a terminal, silence elsewhere."""
+
+    def __init__(self, bar: Any, task: Any):
+        self._bar, self._task = bar, task
+
+    def advance(self, by: float, text: str | None = None) -> None:
+        """Move on by so many units; `text` replaces the description."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=by, **({"description": text} if text else {}))
+
+
+@contextmanager
+def progress(description: str, total: float | None, unit: str = "") -> Iterator[Progress]:
+    """A progress bar on stderr when that is a terminal. `unit` "bytes" shows sizes and speed."""
+    if not sys.stderr.isatty():
+        yield Progress(None, None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield Progress(bar, bar.add_task(description, total=total))

@@ -1,0 +1,142 @@
+"""Questions: `usage`, `sql`, `export`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from meterpulse.cli.options import Csv, Data, Json, Url, city, settings
+from meterpulse.cli.output import put_csv, put_json, put_table, say
+
+Start = Annotated[str | None, typer.Option(help="From: a date (midnight where the meter is) or a time with an offset.")]
+End = Annotated[str | None, typer.Option(help="Up to, not included: a date or a time with an offset.")]
+Grain = Annotated[str, typer.Option(help="1m (areas only), 5m, 1h or 1d.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command()(usage)
+    app.command()(sql)
+    app.command()(export)
+
+
+def usage(
+    channel: Annotated[str | None, typer.Argument(help="A channel's id.")] = None,
+    area: Annotated[str | None, typer.Option(help="An area instead of a channel, with --utility.")] = None,
+    utility: Annotated[str | None, typer.Option(help="electricity, gas or water.")] = None,
+    start: Start = None,
+    end: End = None,
+    grain: Grain = "1h",
+    as_json: Json = False,
+    as_csv: Csv = False,
+    data: Data = None,
+    url: Url = None,
+) -> None:
+    """What a channel used, window by window; with --area and --utility, what an area used."""
+    _one_subject(channel, area, utility)
+    with city(data, url) as place:
+        answer = place.usage_json(channel, area=area, utility=utility, start=start, end=end, grain=grain)
+    if as_json:
+        sys.stdout.write(answer.decode().rstrip("\n") + "\n")
+        return
+    document = json.loads(answer, parse_float=str)
+    header = ["start", "quantity", "unit", "count", "min", "max", "quality", "source"]
+    rows = [
+        [row.get(name, document["unit"] if name == "unit" else None) for name in header] for row in document["rows"]
+    ]
+    if as_csv:
+        put_csv(rows, header)
+    else:
+        put_table(rows, header, f"{channel or f'{utility} in {area}'} by {grain}")
+        if not rows:
+            say("no readings there; `meterpulse status` tells what has arrived")
+
+
+def _one_subject(channel: str | None, area: str | None, utility: str | None) -> None:
+    if (channel is None) == (area is None):
+        raise typer.BadParameter("name a channel, or an area with --area and --utility")
+    if area is not None and utility is None:
+        raise typer.BadParameter("an area needs --utility electricity, gas or water")
+
+
+def sql(
+    statement: Annotated[
+        str, typer.Argument(help="A select over readings, channels, areas, usage_5m, usage_1h, usage_1d.")
+    ],
+    as_json: Json = False,
+    as_csv: Csv = False,
+    data: Data = None,
+) -> None:
+    """Ask anything in SQL (DuckDB) over readings, usage and the registry. Reads only; works beside a running server."""
+    from meterpulse.cli.tables import ask
+
+    names, rows = ask(settings(data), statement)
+    if as_json:
+        put_json([dict(zip(names, map(_plain, row), strict=True)) for row in rows])
+    elif as_csv:
+        put_csv(([_plain(value) for value in row] for row in rows), names)
+    else:
+        put_table([[_plain(value) for value in row] for row in rows], names)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers stay numbers where JSON can hold them exactly; times are ISO 8601."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def export(
+    channels: Annotated[list[str], typer.Argument(help="Ids of channels.")],
+    to: Annotated[Path, typer.Option("--to", "-o", help="A file ending in .csv, .parquet or .arrow.")],
+    start: Start = None,
+    end: End = None,
+    grain: Grain = "1h",
+    data: Data = None,
+    url: Url = None,
+) -> None:
+    """Write the usage of channels to a file."""
+    writers = {".csv": _write_csv, ".parquet": _write_parquet, ".arrow": _write_arrow}
+    if to.suffix not in writers:
+        raise typer.BadParameter(f"{to.name}: end it in one of {', '.join(writers)}")
+    import pyarrow as pa
+
+    with city(data, url) as place:
+        tables = [
+            table.add_column(0, "channel", pa.array([channel] * len(table), pa.string()))
+            for channel in channels
+            for table in [place.usage(channel, start=start, end=end, grain=grain)]
+        ]
+    # Zones differ between channels and a column has one: a file is in UTC.
+    whole = pa.concat_tables([_in_utc(table) for table in tables], promote_options="permissive")
+    writers[to.suffix](whole, to)
+    say(f"{len(whole)} rows to {to}")
+
+
+def _in_utc(table: Any) -> Any:
+    import pyarrow as pa
+
+    at = table.schema.get_field_index("start")
+    return table.set_column(at, "start", table["start"].cast(pa.timestamp("ms", "UTC")))
+
+
+def _write_csv(table: Any, to: Path) -> None:
+    import pyarrow.csv
+
+    pyarrow.csv.write_csv(table, to)
+
+
+def _write_parquet(table: Any, to: Path) -> None:
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table, to, compression="zstd", write_page_checksum=True)
+
+
+def _write_arrow(table: Any, to: Path) -> None:
+    import pyarrow.feather
+
+    pyarrow.feather.write_feather(table, str(to))

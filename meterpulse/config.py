@@ -1,0 +1,273 @@
+"""Settings: flags > `METERPULSE_*` > ./meterpulse.toml > defaults. A wrong key or value is refused with what to do.
+
+Every setting has a heading in docs/how-to/configure.md (a test holds that), and its name is the same everywhere:
+`speed.watermark_delay_seconds` in text, `[speed] watermark_delay_seconds` in the file, and
+`METERPULSE_SPEED__WATERMARK_DELAY_SECONDS` in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from meterpulse.plugins import available
+
+PREFIX = "METERPULSE_"
+FILE = "meterpulse.toml"
+DAY_MS = 86_400_000
+_UNITS_MS = {"h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS, "y": 365 * DAY_MS}
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used: which one, where it came from, and what it takes."""
+
+
+def engine_of(folder: str) -> AfterValidator:
+    """Accepts the names of the plugins of a folder."""
+
+    def check(name: str) -> str:
+        if name not in available(folder):
+            raise ValueError(f"no such engine; built in: {', '.join(available(folder)) or 'none'}")
+        return name
+
+    return AfterValidator(check)
+
+
+def keep_ms(text: str) -> int | None:
+    """Milliseconds of `36h`, `30d`, `8w` or `2y` (of 365 days); None for `forever`. Raises ValueError."""
+    number, unit = text[:-1], text[-1:]
+    if text == "forever":
+        return None
+    if not (number.isdecimal() and int(number) > 0 and unit in _UNITS_MS):
+        raise ValueError("takes a time such as 36h, 30d, 8w or 2y, or the word forever")
+    return int(number) * _UNITS_MS[unit]
+
+
+def _is_keep(text: str) -> str:
+    keep_ms(text)
+    return text
+
+
+Keep = Annotated[str, AfterValidator(_is_keep)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(Section):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8321, ge=0, le=65_535)
+    max_body_bytes: int = Field(64 << 20, ge=1024, le=1 << 30)
+    max_waiting_bytes: int = Field(256 << 20, ge=1 << 20)
+    shutdown_seconds: float = Field(2.0, gt=0, le=60)
+
+
+class Log(Section):
+    """The durable log."""
+
+    engine: Annotated[str, engine_of("log")] = "lmdb"
+    max_bytes: int = Field(64 << 30, ge=16 << 20)
+
+
+class Speed(Section):
+    """The views that answer now."""
+
+    engine: Annotated[str, engine_of("speed")] = "embedded"
+    watermark_delay_seconds: int = Field(10, ge=0, le=86_400)
+    allowed_lateness_seconds: int = Field(600, ge=0, le=604_800)
+    idle_seconds: int = Field(30, ge=1, le=86_400)
+    checkpoint_seconds: int = Field(60, ge=1, le=3600)
+
+
+class Lake(Section):
+    """The master data."""
+
+    engine: Annotated[str, engine_of("lake")] = "delta"
+    commit_seconds: int = Field(10, ge=1, le=3600)
+
+
+class Batch(Section):
+    """The rebuild of dirty days."""
+
+    engine: Annotated[str, engine_of("batch")] = "embedded"
+    quiet_seconds: int = Field(2, ge=0, le=3600)
+
+
+class Stores(Section):
+    """Where closed windows wait to be read."""
+
+    engine: Annotated[str, engine_of("stores")] = "lmdb"
+    max_bytes: int = Field(256 << 30, ge=16 << 20)
+
+
+class Registry(Section):
+    """Customers, usage points, meters, channels and areas."""
+
+    url: str | None = None
+
+
+class Retention(Section):
+    """How long each table is kept."""
+
+    readings: Keep = "forever"
+    quarantine: Keep = "90d"
+    usage_1m: Keep = "8d"
+    usage_5m: Keep = "30d"
+    usage_1h: Keep = "2y"
+    usage_1d: Keep = "forever"
+
+    def keep_ms(self, table: str) -> int | None:
+        """Milliseconds that `table` is kept, None for ever."""
+        return keep_ms(getattr(self, table))
+
+
+class Demo(Section):
+    """The demo city."""
+
+    enabled: bool = True
+    households: int = Field(10_000, ge=1, le=10_000_000)
+    seed: int = Field(1, ge=0, lt=1 << 63)
+    heartbeat_seconds: int = Field(5, ge=1, le=3600)
+    history_days: int = Field(1, ge=0, le=400)
+    keep_readings: Keep = "3d"
+
+
+class Config(BaseSettings):
+    """All settings, frozen. Made by `load`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    data: Path = Path("meterpulse-data")
+    server: Server = Server()
+    log: Log = Log()
+    speed: Speed = Speed()
+    lake: Lake = Lake()
+    batch: Batch = Batch()
+    stores: Stores = Stores()
+    registry: Registry = Registry()
+    retention: Retention = Retention()
+    demo: Demo = Demo()
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls, init_settings, **_):  # type: ignore[no-untyped-def, override]
+        """Only what `load` has put together: it reads the sources itself, to remember where each value came from."""
+        return (init_settings,)
+
+
+def load(flags: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Config:
+    """The effective settings. `flags` is nested like the file; None means "not given". Raises ConfigError.
+
+    >>> load({"server": {"port": 9000}}).server.port
+    9000
+    """
+    return load_with_origins(flags, folder=folder)[0]
+
+
+def load_with_origins(
+    flags: Mapping[str, Any] | None = None, *, folder: Path | None = None
+) -> tuple[Config, dict[str, str]]:
+    """The effective settings, and for each dotted name where its value came from."""
+    origins: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for layer, origin_of in (
+        (_file(folder or Path.cwd()), _in_file),
+        (_environment(), _in_environment),
+        (flags or {}, _in_flags),
+    ):
+        for name, value in _flat(layer):
+            _put(values, name, value)
+            origins[name] = origin_of(name)
+    try:
+        config = Config(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(problem, origins) for problem in error.errors())) from None
+    return config, {name: origins.get(name, "default") for name, _ in settings(config)}
+
+
+def settings(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting as (dotted name, value), in the order of declaration."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Section):
+            yield from settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _in_file(name: str) -> str:
+    return FILE
+
+
+def _in_environment(name: str) -> str:
+    return PREFIX + name.upper().replace(".", "__")
+
+
+def _in_flags(name: str) -> str:
+    return "command line"
+
+
+def _file(folder: Path) -> dict[str, Any]:
+    path = folder / FILE
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}; mend or remove it") from None
+
+
+def _environment() -> dict[str, Any]:
+    found = EnvSettingsSource(Config)()
+    known = {_in_environment(name) for name in [*Config.model_fields, *(name for name, _ in settings(Config()))]}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            raise ConfigError(f"{name}: no such setting{_near(name, known)}; `meterpulse config show` lists them")
+    return found
+
+
+def _flat(layer: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in layer.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", value
+
+
+def _put(values: dict[str, Any], name: str, value: Any) -> None:
+    *sections, last = name.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{section} = {inner!r}: is a section; write [{section}] and settings below it")
+        values = inner
+    values[last] = value
+
+
+def _explain(problem: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    where = origins.get(name, "")
+    place = f" (from {where})" if where and where != "default" else ""
+    if problem["type"] == "extra_forbidden":
+        known = [known for known, _ in settings(Config())] + list(Config.model_fields)
+        return f"{name}: no such setting{place}{_near(name, known)}; `meterpulse config show` lists them"
+    said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "takes")
+    return f"{name} = {problem['input']!r}: {said}{place}"
+
+
+def _near(name: str, known: Any) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
