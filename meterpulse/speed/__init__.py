@@ -1,0 +1,40 @@
+"""The speed layer keeps the views of open windows as readings arrive, exactly.
+
+A window is **fired** when the watermark has passed its end and can still be updated; it is **retired** when allowed lateness
+has passed too. Retired windows belong to the store and to batch: whatever comes for them later, and whatever this layer cannot
+apply exactly (a revision of a value that stands, an import), marks its day dirty, and batch rebuilds the day from the lake.
+So every window has one owner at a time, and the boundary between them is one number: `retired_ms`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Mark:
+    """A dirty day: rebuilding it takes every reading below `after_offset`, and windows up to `window_end_ms` retired."""
+
+    after_offset: int
+    window_end_ms: int
+    rows: int = 0
+
+
+@dataclass
+class Counters:
+    """What became of the readings, since the first one."""
+
+    rows: int = 0
+    duplicates: int = 0
+    late: int = 0
+    revisions: int = 0
+    imported: int = 0
+
+
+@dataclass
+class Retirement:
+    """Windows that leave the speed layer, at which offset of the log, and the new boundary."""
+
+    offset: int
+    boundary_ms: int
+    windows: list = field(default_factory=list)

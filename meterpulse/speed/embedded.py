@@ -1,0 +1,241 @@
+"""The embedded engine: one thread applies the log to arrays; state is a function of the log and of the retirements noted in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from meterpulse.log import Entry
+from meterpulse.model import cells as c
+from meterpulse.model.channel import ChannelTable
+from meterpulse.model.reading import Readings
+from meterpulse.model.watermark import Watermark
+from meterpulse.model.window import DAY_MS, WINDOW_MS, floor_to
+from meterpulse.speed import Counters, Mark, Retirement
+
+LONG_AGO = -(1 << 61)
+_ZERO = np.zeros(1, np.int64)
+
+
+@dataclass
+class Window:
+    """One open 5-minute window: cells[1, channels, 6], area[5 minutes, groups, 4], and the readings off the 5-second grid."""
+
+    start_ms: int
+    cells: np.ndarray
+    area: np.ndarray
+    loose: list[Readings] = field(default_factory=list)
+    changed: int = 0
+
+    @property
+    def end_ms(self) -> int:
+        """Exclusive."""
+        return self.start_ms + WINDOW_MS
+
+    def rows(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """int64[high - low, 1, 5] of these channels, readings off the grid included; the second value is None."""
+        out = np.zeros((high - low, 1, c.ROW), np.int64)
+        top = min(high, self.cells.shape[1])
+        if low < top:
+            c.rows_of(self.cells[:, low:top], out)
+        if self.loose:
+            channel, start, quantity = self.loose_effective()
+            lo, hi = np.searchsorted(channel, (low, high))
+            if lo < hi:
+                newest = np.full((high - low, 1), LONG_AGO, np.int64)
+                for at in np.unique(channel[lo:hi]):
+                    if at < top:
+                        slot = c.last_slot(int(self.cells[0, at, 0]), int(self.cells[0, at, 1]))
+                        newest[at - low, 0] = self.start_ms + slot * c.SLOT_MS if slot >= 0 else LONG_AGO
+                nobody = np.zeros(int(channel[hi - 1]) + 1, np.uint32)
+                none = np.zeros((1, 1, 4), np.int64)
+                c.add_loose(out, newest, none, nobody, channel[lo:hi], low, start[lo:hi], quantity[lo:hi], self.start_ms)
+        return out, None
+
+    def minutes(self, group_of: np.ndarray) -> np.ndarray:
+        """int64[groups, 5, 4] of all groups, readings off the grid included."""
+        out = self.area.copy()
+        if self.loose:
+            channel, start, quantity = self.loose_effective()
+            rows = np.zeros((int(channel[-1]) + 1, 1, c.ROW), np.int64)
+            newest = np.zeros((len(rows), 1), np.int64)
+            c.add_loose(rows, newest, out, group_of, channel, 0, start, quantity, self.start_ms)
+        return np.ascontiguousarray(out.transpose(1, 0, 2))
+
+    def loose_effective(self) -> tuple[np.ndarray, ...]:
+        """(channel, start, quantity) of the readings off the grid that stand."""
+        if len(self.loose) > 1:
+            self.loose[:] = [Readings.concat(self.loose)]
+        r = self.loose[0]
+        return c.effective(r.channel, r.full("start"), r.quantity, r.full("revision"))
+
+
+class Engine:
+    """Applies log entries in order. `applied` is the offset of the next one; everything below it is in the views."""
+
+    def __init__(
+        self,
+        table: Callable[[], ChannelTable],
+        groups: Callable[[], np.ndarray],
+        group_count: Callable[[], int],
+        *,
+        watermark_delay_ms: int,
+        allowed_lateness_ms: int,
+        idle_ms: int,
+        max_open_bytes: int,
+    ):
+        self._table, self._groups, self._group_count = table, groups, group_count
+        self._lateness_ms, self._idle_ms, self._max_open_bytes = allowed_lateness_ms, idle_ms, max_open_bytes
+        self.watermark = Watermark(watermark_delay_ms)
+        self.windows: dict[int, Window] = {}
+        self.retiring: list[Retirement] = []
+        self.marks: dict[int, Mark] = {}
+        self.counters = Counters()
+        self.applied = 0
+        self.retired_ms = LONG_AGO
+        self.lock = threading.Lock()  # guards the dictionaries, not the arrays
+        self.on_retire: Callable[[Retirement], None] = lambda retirement: None
+        self._spare: list[np.ndarray] = []
+
+    # -- applying the log ------------------------------------------------------------------------------------------------
+
+    def apply(self, entry: Entry) -> None:
+        """The next entry of the log."""
+        if entry.offset != self.applied:
+            raise AssertionError(f"entry {entry.offset} applied at {self.applied}")
+        readings, live = entry.record.readings, entry.record.live
+        if len(readings):
+            if live:
+                self.watermark.advance(entry.record.source, int(readings.start.max()), entry.record.received_ms)
+                self._apply_live(readings, entry.offset)
+            else:
+                self.counters.imported += len(readings)
+                self._mark(readings, entry.offset)
+        self.counters.rows = entry.rows_before + len(readings)
+        self.applied = entry.offset + 1
+
+    def _apply_live(self, readings: Readings, offset: int) -> None:
+        if int(readings.start.min()) < self.retired_ms:
+            late = readings.full("start") < self.retired_ms
+            self.counters.late += int(late.sum())
+            self._mark(readings.take(late), offset)
+            readings = readings.take(~late)
+        while len(readings):
+            window = self._window(floor_to(int(readings.start[len(readings.start) // 2]), WINDOW_MS), readings)
+            outcome = np.empty(len(readings), np.uint8)
+            _, duplicates, others = c.scatter(
+                window.cells, window.area, self._groups(), readings.channel, 0, readings.start, readings.quantity,
+                readings.revision, window.start_ms, outcome,
+            )  # fmt: skip
+            window.changed += 1
+            self.counters.duplicates += duplicates
+            if not others:
+                return
+            revised = outcome == c.REVISION
+            if revised.any():
+                self.counters.revisions += int(revised.sum())
+                self._mark(readings.take(revised), offset)
+            loose = outcome == c.LOOSE
+            if loose.any():
+                window.loose.append(readings.take(loose))
+            elsewhere = outcome == c.ELSEWHERE
+            readings = readings.take(elsewhere) if elsewhere.any() else Readings.empty()
+
+    def _window(self, start_ms: int, readings: Readings) -> Window:
+        wanted = self._table().count
+        large = int(readings.quantity.max()) > c.NARROW_LIMIT or int(readings.quantity.min()) < -c.NARROW_LIMIT
+        window = self.windows.get(start_ms)
+        if window is None:
+            self._make_room()
+            window = Window(start_ms, self._cells(wanted), np.zeros((5, self._group_count(), c.AREA_ROW), np.int64))
+            with self.lock:
+                self.windows[start_ms] = window
+        if wanted > window.cells.shape[1]:
+            grown = self._cells(wanted, window.cells.dtype)
+            grown[:, : window.cells.shape[1]] = window.cells
+            window.cells = grown
+        if self._group_count() > window.area.shape[1]:
+            grown = np.zeros((5, self._group_count(), c.AREA_ROW), np.int64)
+            grown[:, : window.area.shape[1]] = window.area
+            window.area = grown
+        if large and window.cells.dtype == np.int32:
+            window.cells = window.cells.astype(np.int64)
+        return window
+
+    def _cells(self, channels: int, dtype: type | np.dtype = np.int32) -> np.ndarray:
+        # Untouched pages of zeros cost nothing, so room for a quarter more channels is free.
+        return np.zeros((1, (channels + channels // 4 + 4096) // 4096 * 4096, c.CELL), dtype)
+
+    def _make_room(self) -> None:
+        """Keeps the open windows within their memory: the oldest is retired early, what comes for it is late, not lost."""
+        while self.windows and sum(w.cells.nbytes for w in self.windows.values()) >= self._max_open_bytes:
+            self.retire(min(self.windows) + WINDOW_MS)
+
+    def _mark(self, readings: Readings, offset: int) -> None:
+        start = readings.start
+        for day in np.unique(start // DAY_MS):
+            own = start[start // DAY_MS == day]
+            end = floor_to(int(own.max()), WINDOW_MS) + WINDOW_MS
+            mark = self.marks.get(int(day))
+            rows = len(readings) if len(start) == 1 else len(own)
+            with self.lock:
+                if mark is None:
+                    self.marks[int(day)] = Mark(offset + 1, end, rows)
+                else:
+                    mark.after_offset, mark.window_end_ms, mark.rows = offset + 1, max(mark.window_end_ms, end), mark.rows + rows
+
+    # -- time ------------------------------------------------------------------------------------------------------------
+
+    def advance(self, now_ms: int, unheard_ms: int) -> None:
+        """Retires what the watermark has passed. `unheard_ms` is how long no reading at all has come: then nothing is waited
+        for, and the windows that hold up a dirty day are retired so that batch can have them."""
+        watermark = self.watermark.value(now_ms, self._idle_ms)
+        if watermark is not None:
+            boundary = floor_to(watermark - self._lateness_ms, WINDOW_MS)
+            if boundary > self.retired_ms and (self.windows and min(self.windows) < boundary):
+                self.retire(boundary)
+        waiting = max((m.window_end_ms for m in self.marks.values()), default=LONG_AGO)
+        if (waiting > self.retired_ms and unheard_ms >= self._idle_ms) or (self.windows and unheard_ms >= self._lateness_ms):
+            self.retire(max([waiting, self.retired_ms, *(w.end_ms for w in self.windows.values())]))
+
+    def retire(self, boundary_ms: int) -> None:
+        """All windows that start before the boundary leave; from this offset on their readings are late."""
+        with self.lock:
+            leaving = [self.windows.pop(s) for s in sorted(self.windows) if s < boundary_ms]
+            retirement = Retirement(self.applied, boundary_ms, leaving)
+            self.retired_ms = boundary_ms
+            self.retiring.append(retirement)
+        for window in leaving:
+            if window.loose:
+                self.counters.duplicates += sum(map(len, window.loose)) - len(window.loose_effective()[0])
+        self.on_retire(retirement)
+
+    def retired(self, retirement: Retirement) -> None:
+        """The retirement's windows are durable in the store."""
+        with self.lock:
+            self.retiring.remove(retirement)
+
+    def clean(self, day: int, below_offset: int, boundary_ms: int) -> bool:
+        """Batch rebuilt a day from everything below an offset, up to the boundary: is it clean now?"""
+        with self.lock:
+            mark = self.marks.get(day)
+            if mark is not None and mark.after_offset <= below_offset and mark.window_end_ms <= boundary_ms:
+                del self.marks[day]
+                return True
+            return mark is None
+
+    # -- reading ---------------------------------------------------------------------------------------------------------
+
+    def open_windows(self) -> list[Window]:
+        """The windows in memory, oldest first: open, fired, and on their way to the store."""
+        with self.lock:
+            leaving = [w for r in self.retiring for w in r.windows]
+            return sorted([*leaving, *self.windows.values()], key=lambda w: w.start_ms)
+
+    def fresh_until(self, now_ms: int) -> int | None:
+        """Everything that started before this is counted, but for stragglers: the watermark, else the newest start seen."""
+        watermark = self.watermark.value(now_ms, self._idle_ms)
+        return watermark if watermark is not None else self.watermark.newest()

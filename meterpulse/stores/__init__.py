@@ -1,0 +1,81 @@
+"""Where finished windows wait to be read.
+
+A **chunk** holds neighbouring keys over neighbouring steps of one view: rows int64[keys, steps, measures], kept in blocks of
+4,096 keys. Steps are the windows of the view; for days they are the (up to three) local days that a UTC day touches, as parts
+that add up across UTC days. A chunk knows which of its steps came from batch. Rows with count 0 are absent, never zero.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK = 4_096
+CHUNK_STEPS = {"usage_5m": 12, "usage_1h": 24, "usage_1d": 3, "area_1m": 60, "area_1h": 24, "area_1d": 3}
+
+
+class StoreFull(OSError):
+    """No room in the store; nothing of the call was written."""
+
+
+class CorruptChunk(Exception):
+    """A chunk's checksum does not match: the day must be rebuilt."""
+
+    def __init__(self, view: str, block: int, start_ms: int):
+        super().__init__(f"store: {view} block {block} at {start_ms} is damaged; run `meterpulse rebuild`")
+        self.view, self.block, self.start_ms = view, block, start_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """rows int64[keys, steps, measures] of keys [block * BLOCK, ...) from start_ms on; `batch` is a bit per step."""
+
+    view: str
+    block: int
+    start_ms: int
+    rows: np.ndarray
+    batch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One key's part of a chunk: rows int64[steps, measures]."""
+
+    start_ms: int
+    rows: np.ndarray
+    batch: int
+
+
+class Store(ABC):
+    """Upsert by (view, block, start). `write` is atomic and durable; readers never see half of it."""
+
+    @abstractmethod
+    def write(self, chunks: Iterator[Chunk] | Sequence[Chunk], *, remove: Sequence[tuple[str, int, int]] = (), notes: dict[str, bytes] | None = None) -> None:
+        """Puts chunks, removes (view, block, start) and keeps notes, in one transaction. Raises StoreFull."""
+
+    @abstractmethod
+    def spans(self, view: str, key: int, start_ms: int, end_ms: int) -> list[Span]:
+        """One key's chunks that start in [start_ms, end_ms), in order of time; raises CorruptChunk."""
+
+    @abstractmethod
+    def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
+        """A whole chunk; raises CorruptChunk."""
+
+    @abstractmethod
+    def starts(self, view: str, block: int, start_ms: int, end_ms: int) -> list[int]:
+        """The starts of a block's chunks in [start_ms, end_ms)."""
+
+    @abstractmethod
+    def note(self, name: str) -> bytes | None:
+        """What was noted under this name."""
+
+    @abstractmethod
+    def notes(self, prefix: str) -> dict[str, bytes]:
+        """All notes whose name begins so."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the files."""

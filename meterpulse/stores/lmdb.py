@@ -1,0 +1,223 @@
+"""Finished windows in LMDB: key = view, block, start, so that a channel's month of hours is one walk of neighbouring keys.
+
+A value is a header and rows, dense (every key of the block, channel by channel) or sparse (only the rows that exist, with
+their place), whichever is smaller, in 32-bit integers where they fit. Each row carries a check sum of its own, so that a read
+of one channel verifies what it serves without touching the rest of the block.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Span, Store, StoreFull
+
+_VIEWS = {name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)}
+_KEY = struct.Struct(">BIQ")
+_HEAD = struct.Struct("<4sBBHIIQII")  # magic, dense, bytes a number, measures, keys, steps, batch bits, rows, checksum of the head
+_MAGIC = b"MPC1"
+_BIAS = 1 << 62  # times before 1970 sort first
+
+
+class LmdbStore(Store):
+    """See Store."""
+
+    def __init__(self, directory: Path, max_bytes: int = 512 << 30, *, readonly: bool = False):
+        self._directory = Path(directory)
+        if not readonly:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        self._env = lmdb.open(str(directory), map_size=max_bytes, max_dbs=2, readonly=readonly, max_readers=128, readahead=False)
+        self._chunks = self._env.open_db(b"chunks", create=not readonly)
+        self._notes = self._env.open_db(b"notes", create=not readonly)
+
+    def write(self, chunks: Iterable[Chunk], *, remove: Sequence[tuple[str, int, int]] = (), notes: dict[str, bytes] | None = None) -> None:
+        try:
+            with self._env.begin(write=True) as txn:
+                for view, block, start_ms in remove:
+                    txn.delete(_key(view, block, start_ms), db=self._chunks)
+                for chunk in chunks:
+                    value = _encode(chunk)
+                    if value:
+                        txn.put(_key(chunk.view, chunk.block, chunk.start_ms), value, db=self._chunks)
+                    else:
+                        txn.delete(_key(chunk.view, chunk.block, chunk.start_ms), db=self._chunks)
+                for name, value in (notes or {}).items():
+                    txn.put(name.encode(), value, db=self._notes) if value else txn.delete(name.encode(), db=self._notes)
+        except lmdb.MapFullError as error:
+            raise StoreFull("the store has reached its size limit; shorten a retention or raise stores.max_bytes") from error
+        except lmdb.Error as error:
+            if "No space" in str(error):
+                raise StoreFull(f"no space left for the store in {self._directory}") from error
+            raise OSError(f"the store could not be written: {error}") from error
+
+    def spans(self, view: str, key: int, start_ms: int, end_ms: int) -> list[Span]:
+        block, row, found = key // BLOCK, key % BLOCK, []
+        last = _key(view, block, end_ms)
+        with self._env.begin(buffers=True) as txn, txn.cursor(self._chunks) as cursor:
+            at = cursor.set_range(_key(view, block, start_ms))
+            while at and bytes(cursor.key()) < last:
+                start = _KEY.unpack(cursor.key())[2] - _BIAS
+                span = _row(view, block, start, cursor.value(), row)
+                if span is not None:
+                    found.append(span)
+                at = cursor.next()
+        return found
+
+    def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
+        with self._env.begin(buffers=True) as txn:
+            value = txn.get(_key(view, block, start_ms), db=self._chunks)
+            return None if value is None else _decode(view, block, start_ms, value)
+
+    def starts(self, view: str, block: int, start_ms: int, end_ms: int) -> list[int]:
+        found, last = [], _key(view, block, end_ms)
+        with self._env.begin() as txn, txn.cursor(self._chunks) as cursor:
+            at = cursor.set_range(_key(view, block, start_ms))
+            while at and cursor.key() < last:
+                found.append(_KEY.unpack(cursor.key())[2] - _BIAS)
+                at = cursor.next()
+        return found
+
+    def expire(self, view: str, before_ms: int, limit: int = 2_000) -> int:
+        """Removes chunks of a view that start before `before_ms`, up to `limit` at a time; how many."""
+        number, doomed = _VIEWS[view], []
+        with self._env.begin() as txn, txn.cursor(self._chunks) as cursor:
+            block = 0
+            while len(doomed) < limit and cursor.set_range(_KEY.pack(number, block, 0)):
+                found, block, start = _KEY.unpack(cursor.key())
+                if found != number:
+                    break
+                while found == number and start - _BIAS < before_ms and len(doomed) < limit:
+                    doomed.append(cursor.key())
+                    if not cursor.next():
+                        break
+                    found, at, start = _KEY.unpack(cursor.key())
+                    if at != block:
+                        break
+                block += 1
+        with self._env.begin(write=True) as txn:
+            return sum(txn.delete(key, db=self._chunks) for key in doomed)
+
+    def note(self, name: str) -> bytes | None:
+        with self._env.begin() as txn:
+            return txn.get(name.encode(), db=self._notes)
+
+    def notes(self, prefix: str) -> dict[str, bytes]:
+        found = {}
+        with self._env.begin() as txn, txn.cursor(self._notes) as cursor:
+            at = cursor.set_range(prefix.encode())
+            while at and cursor.key().startswith(prefix.encode()):
+                found[cursor.key().decode()] = bytes(cursor.value())
+                at = cursor.next()
+        return found
+
+    def verify(self) -> list[CorruptChunk]:
+        """Every chunk whose rows do not match their sums."""
+        bad = []
+        with self._env.begin(buffers=True) as txn, txn.cursor(self._chunks) as cursor:
+            for key, value in cursor:
+                number, block, start = _KEY.unpack(key)
+                view = next((v for v, n in _VIEWS.items() if n == number), "?")
+                try:
+                    _decode(view, block, start - _BIAS, value)
+                except CorruptChunk as error:
+                    bad.append(error)
+        return bad
+
+    def bytes_used(self) -> int:
+        """On disk."""
+        return os.stat(self._directory / "data.mdb").st_blocks * 512
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _key(view: str, block: int, start_ms: int) -> bytes:
+    return _KEY.pack(_VIEWS[view], block, start_ms + _BIAS)
+
+
+def _sums(words: np.ndarray) -> np.ndarray:
+    """One check word per row of uint32 words: a sum with odd weights sees every single flipped bit."""
+    weights = np.arange(1, 2 * words.shape[1] + 1, 2, dtype=np.uint32) * np.uint32(2654435761)
+    return (words * weights).sum(axis=1, dtype=np.uint32) + np.uint32(0x9E3779B9)
+
+
+def _encode(chunk: Chunk) -> bytes:
+    rows = chunk.rows
+    keys, steps, measures = rows.shape
+    present = rows[:, :, 0] != 0
+    count = int(present.sum())
+    if count == 0:
+        return b""
+    narrow = bool(rows.min() >= -(2**31) and rows.max() < 2**31)
+    dtype = np.int32 if narrow else np.int64
+    if count * (measures + 2) < keys * steps * measures:
+        places = np.flatnonzero(present.reshape(-1)).astype(np.uint32)
+        words = np.ascontiguousarray(rows.reshape(-1, measures)[places], dtype=dtype).view(np.uint32)
+        table = np.column_stack((places, words, _sums(np.column_stack((places, words)))))
+        dense = 0
+    else:
+        words = np.ascontiguousarray(rows.reshape(keys, -1), dtype=dtype).view(np.uint32)
+        table = np.column_stack((words, _sums(words)))
+        dense = 1
+    head = _head(dense, dtype, measures, keys, steps, chunk.batch, len(table))
+    return head + np.ascontiguousarray(table, dtype="<u4").tobytes()
+
+
+def _head(dense: int, dtype: type, measures: int, keys: int, steps: int, batch: int, rows: int) -> bytes:
+    width = np.dtype(dtype).itemsize
+    check = (dense + 3 * width + 5 * measures + 7 * keys + 11 * steps + 13 * batch + 17 * rows) & 0xFFFFFFFF
+    return _HEAD.pack(_MAGIC, dense, width, measures, keys, steps, batch, rows, check)
+
+
+def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[int, int, int, int, int, int, np.ndarray]:
+    try:
+        magic, dense, width, measures, keys, steps, batch, rows, check = _HEAD.unpack_from(value, 0)
+        expected = (dense + 3 * width + 5 * measures + 7 * keys + 11 * steps + 13 * batch + 17 * rows) & 0xFFFFFFFF
+        numbers = (measures * (1 if not dense else steps)) * (width // 4) + (1 if dense else 2)
+        if magic != _MAGIC or check != expected or len(value) != _HEAD.size + rows * numbers * 4:
+            raise CorruptChunk(view, block, start_ms)
+    except struct.error:
+        raise CorruptChunk(view, block, start_ms) from None
+    table = np.frombuffer(value, "<u4", rows * numbers, _HEAD.size).reshape(rows, numbers)
+    return dense, width, measures, keys, steps, batch, table
+
+
+def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> Span | None:
+    """One key's rows of a chunk, copied and verified; None where it has none."""
+    dense, width, measures, keys, steps, batch, table = _open(view, block, start_ms, value)
+    dtype = np.int32 if width == 4 else np.int64
+    if row >= keys:
+        return None
+    if dense:
+        words = table[row : row + 1]
+        if _sums(words[:, :-1])[0] != words[0, -1]:
+            raise CorruptChunk(view, block, start_ms)
+        return Span(start_ms, words[0, :-1].copy().view(dtype).reshape(steps, measures).astype(np.int64), batch)
+    low, high = np.searchsorted(table[:, 0], (row * steps, (row + 1) * steps))
+    if low == high:
+        return None
+    own = np.ascontiguousarray(table[low:high])
+    if (_sums(own[:, :-1]) != own[:, -1]).any():
+        raise CorruptChunk(view, block, start_ms)
+    out = np.zeros((steps, measures), np.int64)
+    out[own[:, 0] - row * steps] = np.ascontiguousarray(own[:, 1:-1]).view(dtype)
+    return Span(start_ms, out, batch)
+
+
+def _decode(view: str, block: int, start_ms: int, value: memoryview) -> Chunk:
+    dense, width, measures, keys, steps, batch, table = _open(view, block, start_ms, value)
+    dtype = np.int32 if width == 4 else np.int64
+    if (_sums(table[:, :-1]) != table[:, -1]).any():
+        raise CorruptChunk(view, block, start_ms)
+    if dense:
+        rows = np.ascontiguousarray(table[:, :-1]).view(dtype).reshape(keys, steps, measures).astype(np.int64)
+    else:
+        rows = np.zeros((keys * steps, measures), np.int64)
+        rows[table[:, 0]] = np.ascontiguousarray(table[:, 1:-1]).view(dtype)
+        rows = rows.reshape(keys, steps, measures)
+    return Chunk(view, block, start_ms, rows, batch)
