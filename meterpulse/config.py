@@ -123,10 +123,12 @@ class Retention(Section):
 
     readings: Keep = "forever"
     quarantine: Keep = "90d"
-    usage_1m: Keep = "8d"
     usage_5m: Keep = "30d"
-    usage_1h: Keep = "2y"
+    usage_1h: Keep = "forever"
     usage_1d: Keep = "forever"
+    area_1m: Keep = "30d"
+    area_1h: Keep = "forever"
+    area_1d: Keep = "forever"
 
     def keep_ms(self, table: str) -> int | None:
         """Milliseconds that `table` is kept, None for ever."""

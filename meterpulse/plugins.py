@@ -2,7 +2,8 @@
 
 A plugin is a module with a class that derives from a contract of its folder; a contract is an abstract class or a
 protocol in the folder's `__init__.py`. Listing reads the source text and imports nothing, so that a technology that was
-not chosen is never loaded. A new plugin is a new file; nothing else names it.
+not chosen is never loaded. A folder without contracts (views, alarms) holds declarations, and each of its files is one.
+A new plugin is a new file; nothing else names it.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ def available(folder: str) -> list[str]:
     >>> "lmdb" in available("log")
     True
     """
-    names = "|".join(contracts(folder))
-    if not names:
-        return []
-    derived = re.compile(rf"^class \w+\([^)]*\b(?:{names})\b[^)]*\)", re.MULTILINE)
     files = sorted((_HERE / folder).glob("[!_]*.py"))
+    names = contracts(folder)
+    if not names:
+        return [file.stem for file in files]
+    derived = re.compile(rf"^class \w+\([^)]*\b(?:{'|'.join(names)})\b[^)]*\)", re.MULTILINE)
     return [file.stem for file in files if derived.search(file.read_text(encoding="utf-8"))]
 
 
