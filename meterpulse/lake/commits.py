@@ -1,0 +1,449 @@
+"""The transaction log of a Delta table (protocol 1/2): a commit is whole and on disk or not there at all.
+
+A commit is written aside, synced, and then linked to its number; its first line counts and hashes the rest. Checkpoints
+are Parquet with page checksums; the two newest are kept, with every commit after the older one. So a reader of Delta
+sees an ordinary table, and damage to any one file of `_delta_log` is found on opening and mended: a torn checkpoint by
+the one before, a damaged commit by the names of the files that it added (see parts.py), which are on disk before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from meterpulse.lake import CorruptFile, LakeBroken
+from meterpulse.lake.parts import TEMPORARY, Name, Part, fsync, fsync_directory, full_disk_says_so, name_of
+from meterpulse.lake.reader import groups_of
+from meterpulse.model.window import day_text
+
+APP = "meterpulse-log"
+CHECKPOINT_EVERY = 100
+Action = dict[str, Any]
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+_TEXT_MAP = pa.map_(pa.string(), pa.string())
+_CHECKPOINT_SCHEMA = pa.schema(
+    {
+        "txn": pa.struct({"appId": pa.string(), "version": pa.int64(), "lastUpdated": pa.int64()}),
+        "add": pa.struct(
+            {
+                "path": pa.string(),
+                "partitionValues": _TEXT_MAP,
+                "size": pa.int64(),
+                "modificationTime": pa.int64(),
+                "dataChange": pa.bool_(),
+                "stats": pa.string(),
+                "tags": _TEXT_MAP,
+            }
+        ),
+        "remove": pa.struct(
+            {
+                "path": pa.string(),
+                "deletionTimestamp": pa.int64(),
+                "dataChange": pa.bool_(),
+                "extendedFileMetadata": pa.bool_(),
+                "partitionValues": _TEXT_MAP,
+                "size": pa.int64(),
+            }
+        ),
+        "metaData": pa.struct(
+            {
+                "id": pa.string(),
+                "name": pa.string(),
+                "description": pa.string(),
+                "format": pa.struct({"provider": pa.string(), "options": _TEXT_MAP}),
+                "schemaString": pa.string(),
+                "partitionColumns": pa.list_(pa.string()),
+                "createdTime": pa.int64(),
+                "configuration": _TEXT_MAP,
+            }
+        ),
+        "protocol": pa.struct({"minReaderVersion": pa.int32(), "minWriterVersion": pa.int32()}),
+    }
+)
+
+
+class Damaged(Exception):
+    """A file of the log cannot be what was written."""
+
+
+@dataclass
+class State:
+    """What the commits up to `version` add up to."""
+
+    version: int = -1
+    position: int | None = None
+    adds: dict[str, Action] = field(default_factory=dict)
+    removes: dict[str, Action] = field(default_factory=dict)
+    meta: Action | None = None
+
+    def apply(self, version: int, actions: Sequence[Action]) -> None:
+        """Move on by one commit."""
+        for action in actions:
+            for kind, body in action.items():
+                if kind == "add":
+                    self.adds[body["path"]] = body
+                    self.removes.pop(body["path"], None)
+                elif kind == "remove":
+                    self.adds.pop(body["path"], None)
+                    self.removes[body["path"]] = body
+                elif kind == "txn" and body["appId"] == APP:
+                    self.position = body["version"]
+                elif kind == "metaData":
+                    self.meta = body
+        self.version = version
+
+
+class Commits:
+    """The log of the table in `root`; `recovered` says what had to be mended on opening."""
+
+    def __init__(self, root: Path, name: str, schema_text: str):
+        self._root, self._directory = root, root / "_delta_log"
+        self._name, self._schema_text = name, schema_text
+        self.recovered: list[str] = []
+        self._checkpointed = -1
+        with full_disk_says_so(root):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for left in self._directory.glob(f"{TEMPORARY}*"):
+                left.unlink()
+            self.state = self._load()
+            if self.state.version < 0:
+                self.commit([], "CREATE TABLE")
+            # What a killed process linked may not be on disk yet; nothing may rely on it before it is.
+            fsync_directory(self._directory)
+            fsync_directory(root)
+            fsync_directory(root.parent)
+
+    def commit(self, actions: Sequence[Action], operation: str, note: Action | None = None) -> int:
+        """Write the next commit; on return it is on disk. Raises OSError with nothing changed, or LakeBroken."""
+        version = self.state.version + 1
+        if version == 0:
+            actions = [*_birth(self._name, self._schema_text), *actions]
+        self._write_commit(version, actions, operation, note or {})
+        self.state.apply(version, actions)
+        return version
+
+    def _write_commit(self, version: int, actions: Sequence[Action], operation: str, note: Action) -> None:
+        lines = b"".join(json.dumps(a, separators=(",", ":")).encode() + b"\n" for a in actions)
+        seal = {"actions": len(actions), "hash": xxhash.xxh3_64_hexdigest(lines), **note}
+        info = {"commitInfo": {"operation": operation, "engineInfo": "meterpulse", "meterpulse": seal}}
+        target = self._commit_path(version)
+        temporary = self._write_aside(json.dumps(info, separators=(",", ":")).encode() + b"\n" + lines)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            raise LakeBroken(f"another process has written {target.name}; stop it and open the lake anew") from None
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+        try:
+            fsync_directory(self._directory)
+        except OSError as error:
+            raise LakeBroken(error.errno, f"commit {version} may or may not be on disk; open the lake anew") from error
+
+    def checkpoint_when_due(self) -> None:
+        """Every so many commits one file with the whole state, after which older commits are deleted.
+
+        It is only a shortcut: where there is no room for it the log just grows until there is.
+        """
+        if self.state.version - self._checkpointed >= CHECKPOINT_EVERY:
+            with suppress(OSError):
+                self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Write the state as a checkpoint and clean up behind the checkpoint before it."""
+        version = self.state.version
+        self._forget_deleted()
+        rows: list[Action] = [{"protocol": _PROTOCOL}, {"metaData": self.state.meta}]
+        if self.state.position is not None:
+            rows.append({"txn": {"appId": APP, "version": self.state.position}})
+        rows += [{"add": a} for a in self.state.adds.values()] + [{"remove": r} for r in self.state.removes.values()]
+        table = pa.Table.from_pylist(
+            [{k: _maps_as_pairs(v) for k, v in row.items()} for row in rows], _CHECKPOINT_SCHEMA
+        )
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        data = sink.getvalue().to_pybytes()
+        path = self._directory / f"{version:020d}.checkpoint.parquet"
+        self._write_aside(data, path)
+        hint = {"version": version, "size": len(rows), "sizeInBytes": len(data), "numOfAddFiles": len(self.state.adds)}
+        self._write_aside(json.dumps(hint).encode(), self._directory / "_last_checkpoint")
+        fsync_directory(self._directory)
+        self._checkpointed = version
+        self._clean_up()
+
+    def check(self) -> list[tuple[str, str]]:
+        """(file, problem) of commits and checkpoints that do not read back as they were written."""
+        bad = []
+        for path in sorted(self._directory.iterdir()):
+            try:
+                if _COMMIT.fullmatch(path.name):
+                    _parse_commit(path.read_bytes())
+                elif _CHECKPOINT.fullmatch(path.name):
+                    _read_checkpoint(path)
+            except (Damaged, OSError) as error:
+                bad.append((str(path), str(error)))
+        return bad
+
+    # -- opening
+
+    def _load(self) -> State:
+        numbers = sorted(_numbers(self._directory, _COMMIT))
+        state = self._newest_checkpoint()
+        last = max([state.version, *numbers])
+        parts: dict[int, list[str]] | None = None
+        for version in range(state.version + 1, last + 1):
+            try:
+                actions = _parse_commit(self._commit_path(version).read_bytes())
+            except (Damaged, OSError) as error:
+                parts = _parts_by_version(self._root) if parts is None else parts
+                why = "missing" if isinstance(error, FileNotFoundError) else str(error)
+                mended = self._mended(version, state, why, parts.get(version, []), version == last)
+                if mended is None:
+                    self._set_aside_from(version, numbers)
+                    break
+                actions = mended
+            state.apply(version, actions)
+        if state.version >= 0 and state.meta is None:
+            raise LakeBroken(
+                f"{self._directory} says nothing about its table; restore it from a backup or move it away"
+            )
+        return state
+
+    def _newest_checkpoint(self) -> State:
+        for version in sorted(_numbers(self._directory, _CHECKPOINT), reverse=True):
+            path = self._directory / f"{version:020d}.checkpoint.parquet"
+            try:
+                state = _read_checkpoint(path)
+            except (Damaged, OSError) as error:
+                self.recovered.append(f"{path.name}: {error}; the one before it serves")
+                self._move_aside(path)
+                continue
+            state.version = self._checkpointed = version
+            break
+        else:
+            state = State()
+        hint = self._directory / "_last_checkpoint"
+        if hint.exists() and not _hint_is(hint, state.version):
+            self.recovered.append("_last_checkpoint: torn or stale; removed")
+            hint.unlink()
+        return state
+
+    def _mended(self, version: int, state: State, why: str, parts: Sequence[str], is_last: bool) -> list[Action] | None:
+        """Rebuild a damaged commit from the names of the files that it added; None where it is to be taken back."""
+        path = self._commit_path(version)
+        try:
+            actions = _actions_from_names(self._root, parts, state)
+        except Damaged as error:
+            self.recovered.append(f"{path.name}: {why}; {error}")
+            return None
+        if version == 0:
+            actions = [*_birth(self._name, self._schema_text), *actions]
+        elif not actions and is_last:
+            self.recovered.append(f"{path.name}: {why}; it added no files and is taken back")
+            return None
+        self._move_aside(path)
+        self._write_commit(version, actions, "REPAIR", {"why": why})
+        self.recovered.append(f"{path.name}: {why}; rebuilt from the {len(parts)} files that it added")
+        return actions
+
+    def _set_aside_from(self, version: int, numbers: Sequence[int]) -> None:
+        """The table ends before `version`; what follows is kept aside."""
+        for number in numbers:
+            if number >= version:
+                self._move_aside(self._commit_path(number))
+
+    # -- files
+
+    def _commit_path(self, version: int) -> Path:
+        return self._directory / f"{version:020d}.json"
+
+    def _write_aside(self, data: bytes, target: Path | None = None) -> Path:
+        """Write and sync a temporary file; moved over `target` where one is given."""
+        temporary = self._directory / f"{TEMPORARY}{uuid.uuid4().hex}"
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            view = memoryview(data)
+            while len(view):
+                view = view[os.write(file, view) :]
+            fsync(file, temporary)
+            if target is not None:
+                os.rename(temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        finally:
+            os.close(file)
+        return target or temporary
+
+    def _move_aside(self, path: Path) -> None:
+        aside = self._root / "_aside"
+        aside.mkdir(exist_ok=True)
+        if path.exists():
+            os.rename(path, aside / f"{path.name}.{uuid.uuid4().hex[:8]}")
+
+    def _forget_deleted(self) -> None:
+        """Tombstones are kept as long as their files are there; that is what they are for."""
+        gone = [path for path in self.state.removes if not (self._root / path).exists()]
+        for path in gone:
+            del self.state.removes[path]
+
+    def _clean_up(self) -> None:
+        """Two checkpoints stay, and the commits after the older one."""
+        checkpoints = sorted(_numbers(self._directory, _CHECKPOINT))
+        if len(checkpoints) < 2:
+            return
+        for old in checkpoints[:-2]:
+            (self._directory / f"{old:020d}.checkpoint.parquet").unlink()
+        for version in _numbers(self._directory, _COMMIT):
+            if version <= checkpoints[-2]:
+                self._commit_path(version).unlink()
+
+
+def add_action(part: Part) -> Action:
+    """The Delta action that adds a file."""
+    low, high = part.channels
+    stats: Action = {"numRecords": part.rows}
+    if high >= 0:
+        stats |= {"minValues": {"channel": low}, "maxValues": {"channel": high}, "nullCount": {"channel": 0}}
+    body = {"path": part.name.path, "partitionValues": {"day": day_text(part.name.day)}, "size": part.bytes}
+    body |= {
+        "modificationTime": part.modified_ms,
+        "dataChange": True,
+        "stats": json.dumps(stats, separators=(",", ":")),
+    }
+    return {"add": body}
+
+
+def remove_action(add: Action, when_ms: int, changes: str) -> Action:
+    """The Delta action that removes a file; `changes` is "data" or "layout" (the rows stay, elsewhere)."""
+    body = {"path": add["path"], "deletionTimestamp": when_ms, "dataChange": changes == "data"}
+    return {
+        "remove": {**body, "extendedFileMetadata": True, "partitionValues": add["partitionValues"], "size": add["size"]}
+    }
+
+
+def position_action(position: int) -> Action:
+    """The Delta action that says how far the log has been taken."""
+    return {"txn": {"appId": APP, "version": position}}
+
+
+def rows_of(add: Action) -> int:
+    """Rows of a file by its statistics."""
+    return json.loads(add["stats"])["numRecords"]
+
+
+_PROTOCOL = {"minReaderVersion": 1, "minWriterVersion": 2}
+
+
+def _birth(name: str, schema_text: str) -> list[Action]:
+    table = {
+        "id": str(uuid.uuid4()),
+        "name": name,
+        "description": None,
+        "format": {"provider": "parquet", "options": {}},
+    }
+    table |= {"schemaString": schema_text, "partitionColumns": ["day"], "createdTime": None, "configuration": {}}
+    return [{"protocol": _PROTOCOL}, {"metaData": table}]
+
+
+def _parse_commit(data: bytes) -> list[Action]:
+    """The actions of a commit; raises Damaged unless it is exactly what was written."""
+    head, _, lines = data.partition(b"\n")
+    try:
+        seal = json.loads(head)["commitInfo"]["meterpulse"]
+        actions = [json.loads(line) for line in lines.splitlines()]
+        whole = len(actions) == seal["actions"] and xxhash.xxh3_64_hexdigest(lines) == seal["hash"]
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise Damaged("empty" if not data.strip(b"\0") else "torn or changed")
+    return actions
+
+
+def _read_checkpoint(path: Path) -> State:
+    try:
+        with open(path, "rb") as file:
+            rows = pq.ParquetFile(pa.BufferReader(file.read()), page_checksum_verification=True).read().to_pylist()
+        state = State()
+        state.apply(-1, [{k: _pairs_as_maps(v) for k, v in row.items() if v is not None} for row in rows])
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"torn or changed ({error})") from error
+    if state.meta is None:
+        raise Damaged("it has no table description")
+    return state
+
+
+def _parts_by_version(root: Path) -> dict[int, list[str]]:
+    parts: dict[int, list[str]] = {}
+    for path in sorted(root.glob("day=*/*.parquet")):
+        with suppress(ValueError):
+            parts.setdefault(name_of(str(path)).version, []).append(str(path))
+    return parts
+
+
+def _actions_from_names(root: Path, parts: Sequence[str], state: State) -> list[Action]:
+    """What a commit did, from the data files that bear its number. Raises Damaged where one of them is not whole."""
+    adds, removes, position = [], {}, []
+    for path in parts:
+        name, stat = name_of(path), os.stat(path)
+        try:
+            groups = groups_of(name.lake_file(root, 0, stat.st_size))
+        except CorruptFile as error:
+            raise Damaged(f"its file {name.path} is damaged too") from error
+        channels = (min(g.low for g in groups), max(g.high for g in groups))
+        rows, modified_ms = sum(g.rows for g in groups), stat.st_mtime_ns // 1_000_000
+        adds.append(add_action(Part(name, rows, stat.st_size, channels, modified_ms)))
+        if name.kind == "c":
+            removes |= {a["path"]: remove_action(a, modified_ms, "layout") for a in _covered(state, name)}
+        else:
+            position = [position_action(name.after)]
+    return [*removes.values(), *adds, *position]
+
+
+def _covered(state: State, name: Name) -> list[Action]:
+    return [a for a in state.adds.values() if _lies_in(name_of(a["path"]), name)]
+
+
+def _lies_in(old: Name, new: Name) -> bool:
+    return old.day == new.day and new.first <= old.first and old.after <= new.after
+
+
+def _numbers(directory: Path, pattern: re.Pattern[str]) -> list[int]:
+    return [int(m[1]) for m in map(pattern.fullmatch, os.listdir(directory)) if m]
+
+
+def _hint_is(path: Path, version: int) -> bool:
+    try:
+        return json.loads(path.read_bytes())["version"] == version
+    except (ValueError, KeyError, TypeError, OSError):
+        return False
+
+
+def _maps_as_pairs(body: Action | None) -> Action | None:
+    if body is None:
+        return None
+    out = {k: list(v.items()) if isinstance(v, dict) and k != "format" else v for k, v in body.items()}
+    if "format" in out:
+        out["format"] = {"provider": body["format"]["provider"], "options": []}
+    return out
+
+
+def _pairs_as_maps(body: Action) -> Action:
+    maps = {"partitionValues", "tags", "configuration"}
+    out = {k: dict(v) if k in maps and v is not None else v for k, v in body.items()}
+    if "format" in out:
+        out["format"] = {"provider": body["format"]["provider"], "options": {}}
+    return out

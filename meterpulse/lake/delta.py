@@ -1,0 +1,422 @@
+"""The lake as a Delta table on the local disk: `<data>/lake/readings`, partitioned by `day`.
+
+The order of a write is the law: files, their directories, then the commit, then `position`. Any process may read the
+table as Delta; one process at a time writes it, which a lock sees to. Delta's own library cross-checks what we wrote;
+its writer is not used, because it syncs nothing and may abort the process on a full disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from meterpulse.lake import CorruptFile, Finding, Hole, Lake, LakeBroken, LakeFile, OffsetConflict
+from meterpulse.lake import reader as parquet_reader
+from meterpulse.lake.commits import Action, Commits, add_action, position_action, remove_action, rows_of
+from meterpulse.lake.compaction import ROWS_IN_MEMORY, in_channel_order
+from meterpulse.lake.parts import (
+    ROW_GROUP_ROWS,
+    TEMPORARY,
+    Part,
+    PartWriter,
+    fsync_directory,
+    full_disk_says_so,
+    name_of,
+    table_of,
+)
+from meterpulse.model.reading import Readings
+from meterpulse.model.window import DAY_MS, day_of_text, day_text
+
+FILE_ROWS = 64 << 20
+_FIELDS = (("channel", "integer"), ("start", "timestamp"), ("seconds", "integer"), ("quantity", "long"))
+_FIELDS += (("revision", "long"), ("day", "string"))
+_SCHEMA_TEXT = json.dumps(
+    {"type": "struct", "fields": [{"name": n, "type": t, "nullable": False, "metadata": {}} for n, t in _FIELDS]}
+)
+
+
+class DeltaLake(Lake):
+    """`recovered` lists what opening had to mend; `file_rows` bounds a file, `rows_in_memory` a compaction."""
+
+    def __init__(self, directory: Path, *, file_rows: int = FILE_ROWS, rows_in_memory: int = ROWS_IN_MEMORY):
+        self._root = Path(directory).absolute() / "readings"
+        self._file_rows, self._rows_in_memory = file_rows, rows_in_memory
+        self._broken: str | None = None
+        with full_disk_says_so(self._root):
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self._root)
+        try:
+            self._commits = Commits(self._root, "readings", _SCHEMA_TEXT)
+            self.recovered = self._commits.recovered
+            with full_disk_says_so(self._root):
+                self._sweep()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    @classmethod
+    def open(cls, directory: Path, **options: Any) -> DeltaLake:
+        """The lake in `directory`, created when it is not there, mended when it was damaged."""
+        return cls(directory, **options)
+
+    @property
+    def position(self) -> int:
+        return self._commits.state.position or 0
+
+    def write(self, batches: Iterable[Readings], first: int, after: int) -> None:
+        if not 0 <= first <= after:
+            raise ValueError(f"[{first}, {after}) is not a range of offsets")
+        if after <= self.position:
+            return
+        if first != self.position and self._commits.state.position is not None:
+            raise OffsetConflict(first, after, self.position)
+        with self._writing():
+            parts = self._write_days(batches, "w", first, after)
+            self._commit(parts, [*map(add_action, parts), position_action(after)], "WRITE")
+
+    def skip_to(self, offset: int) -> None:
+        if offset > self.position:
+            with self._writing():
+                self._commits.commit([position_action(offset)], "SKIP", {"from": self.position, "to": offset})
+
+    def days(self) -> list[int]:
+        return sorted({day_of_text(a["partitionValues"]["day"]) for a in self._adds()})
+
+    def files(self, day: int) -> list[LakeFile]:
+        return sorted(map(self._lake_file, self._adds(day)), key=parquet_reader.log_order)
+
+    def read(self, files: list[LakeFile], channels: tuple[int, int] | None = None) -> Iterator[Readings]:
+        return parquet_reader.read(files, channels)
+
+    def compact(self, day: int, below: int | None = None, now_ms: int | None = None) -> bool:
+        files = [f for f in self.files(day) if below is None or f.after <= below]
+        if not files or all(name_of(f.path).kind == "c" for f in files) and len({f.first for f in files}) == 1:
+            return False
+        first, after = files[0].first, max(f.after for f in files)
+        scratch = self._root / f"{TEMPORARY}runs"
+        with self._writing():
+            try:
+                scratch.mkdir(exist_ok=True)
+                batches = in_channel_order(files, scratch, self._rows_in_memory)
+                parts = self._write_days(batches, "c", first, after)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+            if sum(p.rows for p in parts) != sum(f.rows for f in files):
+                self._unlink(parts)
+                raise LakeBroken(f"compacting {day_text(day)} changed the number of rows; nothing was replaced")
+            when_ms = max(p.modified_ms for p in parts) if now_ms is None else now_ms
+            removes = [remove_action(self._add(f.path), when_ms, "layout") for f in files]
+            self._commit(parts, [*removes, *(_unchanged(add_action(p)) for p in parts)], "OPTIMIZE")
+        return True
+
+    def vacuum(self, keep_seconds: int, now_ms: int) -> int:
+        freed, state = 0, self._commits.state
+        for path, tombstone in list(state.removes.items()):
+            if tombstone["deletionTimestamp"] + keep_seconds * 1000 <= now_ms:
+                freed += _delete(self._root / path)
+                del state.removes[path]
+        self._remove_empty_days()
+        return freed
+
+    def drop(self, day: int) -> int:
+        adds = self._adds(day)
+        if not adds:
+            return 0
+        with self._writing():
+            removes = [remove_action(a, a["modificationTime"], "data") for a in adds]
+            self._commits.commit(removes, "DELETE", {"day": day_text(day)})
+        gone = [*adds, *(t for p, t in self._commits.state.removes.items() if name_of(p).day == day)]
+        for action in gone:
+            _delete(self._root / action["path"])
+            self._commits.state.removes.pop(action["path"], None)
+        self._remove_empty_days()
+        return sum(map(rows_of, adds))
+
+    def verify(self) -> list[Finding]:
+        findings = [
+            Finding("warning", path, problem, "open the lake anew: it mends this")
+            for path, problem in self._commits.check()
+        ]
+        for file in (f for day in self.days() for f in self.files(day)):
+            try:
+                parquet_reader.check(file)
+            except CorruptFile as error:
+                what = "quarantine_file sets it aside; then refill its offsets from the log or import their source again"
+                findings.append(Finding("error", file.path, error.why, what))
+        for hole in self.holes():
+            problem = f"rows of {day_text(hole.day)} at log offsets [{hole.first}, {hole.after}) were taken out"
+            findings.append(
+                Finding("error", hole.path, problem, "refill them from the log, or import their source again")
+            )
+        return findings + self._second_opinion()
+
+    def quarantine_file(self, path: str) -> Hole:
+        add, name = self._add(path), name_of(path)
+        kept = self._aside / f"day={day_text(name.day)}" / Path(path).name
+        with self._writing():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            self._commits.commit(
+                [remove_action(add, add["modificationTime"], "data")], "QUARANTINE", {"path": name.path}
+            )
+            self._commits.state.removes.pop(name.path, None)
+            try:
+                os.rename(self._root / name.path, kept)
+            except FileNotFoundError:
+                kept.touch()
+            fsync_directory(kept.parent)
+        return Hole(name.day, name.first, name.after, str(kept))
+
+    def holes(self) -> list[Hole]:
+        kept = sorted(self._aside.glob("day=*/*.parquet"))
+        return [Hole(n.day, n.first, n.after, str(p)) for p, n in ((p, name_of(str(p))) for p in kept)]
+
+    def refill(self, hole: Hole, batches: Iterable[Readings]) -> None:
+        beside = [a for a in self._adds(hole.day) if _same_range(a, hole)]
+        others = [
+            n
+            for n in (name_of(a["path"]) for a in self._adds(hole.day))
+            if n.first < hole.after and n.after > hole.first
+        ]
+        if len(others) != len(beside):
+            raise ValueError(f"{hole.path} lies within a file that was compacted since; import its source again")
+        with self._writing():
+            parts = self._write_days(_of_day(batches, hole.day), "c", hole.first, hole.after)
+            when_ms = max((p.modified_ms for p in parts), default=0)
+            removes = [remove_action(a, when_ms, "data") for a in beside]
+            self._commit(parts, [*removes, *map(add_action, parts)], "REFILL")
+        for other in self.holes():
+            if (other.day, other.first, other.after) == (hole.day, hole.first, hole.after):
+                os.rename(other.path, f"{other.path}.refilled")
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock, self._broken = -1, "it was closed"
+
+    # -- writing
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Refuse after a failure whose outcome is not known; say so where the disk is full."""
+        if self._broken:
+            raise LakeBroken(f"the lake in {self._root} cannot be written: {self._broken}; open it anew")
+        try:
+            with full_disk_says_so(self._root):
+                yield
+        except LakeBroken as error:
+            self._broken = str(error)
+            raise
+
+    def _write_days(self, batches: Iterable[Readings], kind: str, first: int, after: int) -> list[Part]:
+        version = self._commits.state.version + 1
+        days = _DayFiles(self._root, self._file_rows, lambda w, part: w.finish(kind, first, after, part, version))
+        try:
+            for batch in batches:
+                days.add(batch)
+            return days.finish()
+        except BaseException:
+            days.abandon()
+            raise
+
+    def _commit(self, parts: Sequence[Part], actions: Sequence[Action], operation: str) -> None:
+        try:
+            self._commits.commit(actions, operation)
+        except LakeBroken:
+            raise  # it may have been committed: the files stay for the next opening to judge
+        except BaseException:
+            self._unlink(parts)
+            raise
+        self._commits.checkpoint_when_due()
+
+    def _unlink(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            _delete(self._root / part.name.path)
+
+    # -- what there is
+
+    @property
+    def _aside(self) -> Path:
+        return self._root / "_aside"
+
+    def _adds(self, day: int | None = None) -> list[Action]:
+        adds = self._commits.state.adds.values()
+        return list(adds) if day is None else [a for a in adds if a["partitionValues"]["day"] == day_text(day)]
+
+    def _add(self, path: str) -> Action:
+        name = name_of(path)
+        if name.path not in self._commits.state.adds:
+            raise ValueError(f"{path} is not in the lake (any more)")
+        return self._commits.state.adds[name.path]
+
+    def _lake_file(self, add: Action) -> LakeFile:
+        return name_of(add["path"]).lake_file(self._root, rows_of(add), add["size"])
+
+    def _sweep(self) -> None:
+        """Remove what a crash left; where commits had to be taken back, their files are kept aside, for people."""
+        shutil.rmtree(self._root / f"{TEMPORARY}runs", ignore_errors=True)
+        state, aside = self._commits.state, self._aside / "uncommitted"
+        for path in self._root.glob("day=*/*"):
+            known = f"{path.parent.name}/{path.name}"
+            if known in state.adds or known in state.removes:
+                continue
+            if self.recovered and not path.name.startswith(TEMPORARY):
+                aside.mkdir(parents=True, exist_ok=True)
+                os.rename(path, aside / f"{path.parent.name}-{path.name}")
+            else:
+                _delete(path)
+        self._remove_empty_days()
+
+    def _remove_empty_days(self) -> None:
+        for directory in self._root.glob("day=*"):
+            with suppress(OSError):  # not empty
+                directory.rmdir()
+
+    def _second_opinion(self) -> list[Finding]:
+        """What Delta's own library makes of the table."""
+        from deltalake import DeltaTable  # 40 MB that only this needs
+
+        what = "open the lake anew; if it stays, keep the directory and report it"
+        try:
+            table = DeltaTable(str(self._root))
+            theirs = {"/".join(Path(uri).parts[-2:]) for uri in table.file_uris()}
+        except Exception as error:  # of whatever kind: it is a finding
+            return [Finding("error", str(self._root), f"Delta readers cannot open the table: {error}", what)]
+        if theirs == set(self._commits.state.adds) and table.version() == self._commits.state.version:
+            return []
+        return [Finding("error", str(self._root), "Delta readers see other files than we do", what)]
+
+
+class _DayFiles:
+    """Splits rows by UTC day into one open file per day; rows wait until they fill a row group."""
+
+    OPEN_FILES = 64
+    WAITING_ROWS = 4 * ROW_GROUP_ROWS
+
+    def __init__(self, root: Path, file_rows: int, finish: Callable[[PartWriter, int], Part]):
+        self._root, self._file_rows, self._finish = root, file_rows, finish
+        self._waiting: dict[int, list[Readings]] = {}
+        self._rows: dict[int, int] = {}
+        self._writers: dict[int, PartWriter] = {}
+        self._all: list[PartWriter] = []
+        self._parts: list[Part] = []
+        self._counts: dict[int, int] = {}
+
+    def add(self, batch: Readings) -> None:
+        for day, rows in _by_day(batch):
+            self._waiting.setdefault(day, []).append(rows)
+            self._rows[day] = self._rows.get(day, 0) + len(rows)
+            if self._rows[day] >= ROW_GROUP_ROWS:
+                self._flush(day)
+        while sum(self._rows.values()) > self.WAITING_ROWS:
+            self._flush(max(self._rows, key=self._rows.__getitem__))
+
+    def finish(self) -> list[Part]:
+        """Files and directories on disk; the parts in the order in which they were finished."""
+        for day in sorted(self._rows):
+            self._flush(day)
+        for day in list(self._writers):
+            self._close(day)
+        directories = {self._root / p.name.path for p in self._parts}
+        for directory in {d.parent for d in directories}:
+            fsync_directory(directory)
+        if any(w.new_directory for w in self._all):
+            fsync_directory(self._root)
+        return self._parts
+
+    def abandon(self) -> None:
+        for writer in self._all:
+            writer.abandon()
+
+    def _flush(self, day: int) -> None:
+        pieces = self._waiting.pop(day)
+        del self._rows[day]
+        table = table_of(pieces)
+        at = 0
+        while at < table.num_rows:
+            writer = self._writer(day)
+            left = table.num_rows - at
+            rows = left if left <= ROW_GROUP_ROWS * 3 // 2 else ROW_GROUP_ROWS
+            rows = min(rows, self._file_rows - writer.rows)
+            writer.write(table.slice(at, rows))
+            at += rows
+            if writer.rows >= self._file_rows:
+                self._close(day)
+
+    def _writer(self, day: int) -> PartWriter:
+        writer = self._writers.pop(day, None)
+        if writer is None:
+            if len(self._writers) >= self.OPEN_FILES:
+                self._close(next(iter(self._writers)))
+            writer = PartWriter(self._root, day)
+            self._all.append(writer)
+        self._writers[day] = writer  # the last in the dictionary was used last
+        return writer
+
+    def _close(self, day: int) -> None:
+        number = self._counts.get(day, 0)
+        self._counts[day] = number + 1
+        self._parts.append(self._finish(self._writers.pop(day), number))
+
+
+def _by_day(batch: Readings) -> Iterator[tuple[int, Readings]]:
+    """(UTC day, its rows in order); free of per-row cost where all starts are equal."""
+    if not len(batch):
+        return
+    start = batch.start
+    low, high = int(start.min()) // DAY_MS, int(start.max()) // DAY_MS
+    if low == high:
+        yield low, batch
+        return
+    day = start // DAY_MS
+    if bool((day[1:] >= day[:-1]).all()):
+        cuts = [0, *(np.flatnonzero(day[1:] != day[:-1]) + 1).tolist(), len(day)]
+        for a, b in zip(cuts, cuts[1:], strict=False):
+            yield int(day[a]), batch.take(slice(a, b))
+        return
+    order = np.argsort(day, kind="stable")
+    yield from _by_day(batch.take(order))
+
+
+def _of_day(batches: Iterable[Readings], wanted: int) -> Iterator[Readings]:
+    for batch in batches:
+        for day, rows in _by_day(batch):
+            if day == wanted:
+                yield rows
+
+
+def _same_range(add: Action, hole: Hole) -> bool:
+    name = name_of(add["path"])
+    return (name.first, name.after) == (hole.first, hole.after)
+
+
+def _unchanged(add: Action) -> Action:
+    """Mark an added file as one that only lays rows out anew."""
+    return {"add": {**add["add"], "dataChange": False}}
+
+
+def _delete(path: Path) -> int:
+    """Unlink; the bytes that were freed."""
+    try:
+        size = path.stat().st_size
+        path.unlink()
+        return size
+    except FileNotFoundError:
+        return 0
+
+
+def _lock(root: Path) -> int:
+    file = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise LakeBroken(f"another process writes the lake in {root}; stop it first") from None
+    return file
