@@ -1,0 +1,164 @@
+"""The SQL side of the registry: loads it, and commits every change of it in one transaction.
+
+Files that only grow are written and synced before the commit that lengthens their extent; what lies beyond the extent
+does not count. Values that change in place are committed as `redo` first, then written and synced, then cleared:
+whenever the process ends, opening finishes the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, delete, event, insert, select, update
+from sqlalchemy.exc import OperationalError
+
+from meterpulse.model.channel import NO_AREA
+from meterpulse.model.problem import Problem
+from meterpulse.registry.areas import Area
+from meterpulse.registry.profiles import Profile
+from meterpulse.registry.schema import (
+    AreaRow,
+    ChannelChangeRow,
+    ExtentRow,
+    MeterExchangeRow,
+    ProfileRow,
+    RedoRow,
+    migrate,
+)
+
+SLICE = 10_000  # rows in one statement
+
+
+@dataclass
+class Change:
+    """What one transaction commits. Rows are dicts of the table's columns."""
+
+    extents: dict[str, int]
+    profiles: list[tuple[int, Profile]] = field(default_factory=list)
+    areas: list[tuple[int, Area]] = field(default_factory=list)  # new ones
+    edited_areas: list[tuple[int, Area]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    exchanges: list[dict[str, Any]] = field(default_factory=list)
+    redo: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Ledger:
+    """The registry's database; `url` is SQLAlchemy's, SQLite in `directory` when None."""
+
+    def __init__(self, directory: Path, url: str | None):
+        self._engine = create_engine(url or f"sqlite:///{directory / 'registry.sqlite'}")
+        if self._engine.dialect.name == "sqlite":
+            event.listen(self._engine, "connect", _durable_sqlite)
+        with self._engine.begin() as connection:
+            migrate(connection)
+
+    def extents(self) -> dict[str, int]:
+        """What is committed: lengths by name, and the version."""
+        with self._engine.connect() as connection:
+            return {name: value for name, value in connection.execute(select(ExtentRow.name, ExtentRow.value))}
+
+    def profiles(self) -> list[Profile]:
+        """All profiles by number."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(ProfileRow.__table__).order_by(ProfileRow.number))
+            return [Profile(*row[1:]) for row in rows]
+
+    def areas(self) -> list[Area]:
+        """All areas by number."""
+        with self._engine.connect() as connection:
+            columns = (AreaRow.name, AreaRow.kind, AreaRow.parent, AreaRow.time_zone, AreaRow.title)
+            rows = connection.execute(select(*columns).order_by(AreaRow.number))
+            return [
+                Area(name, kind, NO_AREA if parent is None else parent, zone, title)
+                for name, kind, parent, zone, title in rows
+            ]
+
+    def redo(self) -> list[tuple[str, int, int]]:
+        """Changes in place that may be unfinished: (target column, channel, value)."""
+        with self._engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(select(RedoRow.target, RedoRow.channel, RedoRow.value))]
+
+    def commit(self, change: Change) -> None:
+        """All of it or nothing, on disk when it returns. Raises Problem 507 when the disk is full."""
+        try:
+            with self._engine.begin() as connection:
+                for name, value in change.extents.items():
+                    if not connection.execute(
+                        update(ExtentRow).where(ExtentRow.name == name).values(value=value)
+                    ).rowcount:
+                        connection.execute(insert(ExtentRow).values(name=name, value=value))
+                profiles = [dict(zip(_PROFILE, (number, *profile), strict=True)) for number, profile in change.profiles]
+                _insert(connection, ProfileRow, profiles)
+                _insert(connection, AreaRow, [{"number": number} | _area_row(area) for number, area in change.areas])
+                for number, area in change.edited_areas:
+                    connection.execute(update(AreaRow).where(AreaRow.number == number).values(**_area_row(area)))
+                _insert(connection, ChannelChangeRow, change.history)
+                _insert(connection, MeterExchangeRow, change.exchanges)
+                _insert(connection, RedoRow, change.redo)
+        except OperationalError as error:
+            if "full" in str(error.orig):
+                raise Problem(
+                    507, "disk-full", "The disk is full", "nothing was registered; free some space"
+                ) from error
+            raise
+
+    def clear_redo(self) -> None:
+        """The changes in place are on disk in their files."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(RedoRow))
+
+    def exchanges(self, usage_point: str | None = None) -> list[dict[str, Any]]:
+        """Meter exchanges in the order they were told: usage_point, old_meter, new_meter, at_ms."""
+        columns = (
+            MeterExchangeRow.usage_point,
+            MeterExchangeRow.old_meter,
+            MeterExchangeRow.new_meter,
+            MeterExchangeRow.at_ms,
+        )
+        query = select(*columns).order_by(MeterExchangeRow.number)
+        if usage_point is not None:
+            query = query.where(MeterExchangeRow.usage_point == usage_point)
+        return self._rows(query)
+
+    def history(self, channel: int | None = None) -> list[dict[str, Any]]:
+        """Changes of channels in the order they were told: channel (index), at_ms, field, old, new."""
+        columns = (
+            ChannelChangeRow.channel,
+            ChannelChangeRow.at_ms,
+            ChannelChangeRow.field,
+            ChannelChangeRow.old,
+            ChannelChangeRow.new,
+        )
+        query = select(*columns).order_by(ChannelChangeRow.number)
+        return self._rows(query if channel is None else query.where(ChannelChangeRow.channel == channel))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def _rows(self, query: Any) -> list[dict[str, Any]]:
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+_PROFILE = [column.name for column in ProfileRow.__table__.columns]
+
+
+def _area_row(area: Area) -> dict[str, Any]:
+    parent = None if area.parent == NO_AREA else int(area.parent)
+    return {"name": area.name, "kind": area.kind, "parent": parent, "time_zone": area.time_zone, "title": area.title}
+
+
+def _insert(connection: Any, table: type, rows: list[dict[str, Any]]) -> None:
+    for at in range(0, len(rows), SLICE):
+        connection.execute(insert(table), rows[at : at + SLICE])
+
+
+def _durable_sqlite(connection: Any, _: Any) -> None:
+    """Readers do not wait for writers, and a commit is on disk when it returns."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
