@@ -35,8 +35,8 @@ class Window:
         """Exclusive."""
         return self.start_ms + WINDOW_MS
 
-    def rows(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """int64[high - low, 1, 5] of these channels, readings off the grid included; the second value is None."""
+    def rows(self, low: int, high: int) -> np.ndarray:
+        """int64[high - low, 1, 5] of these channels, readings off the grid included."""
         out = np.zeros((high - low, 1, c.ROW), np.int64)
         top = min(high, self.cells.shape[1])
         if low < top:
@@ -53,7 +53,7 @@ class Window:
                 nobody = np.zeros(int(channel[hi - 1]) + 1, np.uint32)
                 none = np.zeros((1, 1, 4), np.int64)
                 c.add_loose(out, newest, none, nobody, channel[lo:hi], low, start[lo:hi], quantity[lo:hi], self.start_ms)
-        return out, None
+        return out
 
     def minutes(self, group_of: np.ndarray) -> np.ndarray:
         """int64[groups, 5, 4] of all groups, readings off the grid included."""

@@ -1,0 +1,272 @@
+"""The two threads of the speed layer: one applies the log to the engine, one carries retired windows into the store.
+
+Recovery is checkpoint + log: retirements are noted in the store with the offset at which they happened, and happen at the same
+offset when the log is replayed, so the state after a crash is the state before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from meterpulse.log import CorruptEntry, Log
+from meterpulse.model.groups import fold_up
+from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, floor_to, utc_day
+from meterpulse.speed import Mark, Retirement, checkpoint
+from meterpulse.speed.embedded import LONG_AGO, Engine
+from meterpulse.stores import BLOCK, Chunk, Store
+from meterpulse.stores.rollup import compose, day_rows, longer
+
+_log = logging.getLogger("meterpulse.speed")
+_BLOCKS_A_WRITE = 64
+
+Keys = Callable[[str], tuple[np.ndarray, list[str]]]  # "usage_5m" | "area_1m" -> zone index of each key, zone names
+
+
+class Keeper:
+    """Carries retired windows into the store, and makes hours and days of them. `boundary_ms` is durable."""
+
+    def __init__(self, engine: Engine, store: Store, keys: Keys, group_of: Callable[[], np.ndarray], parents: Callable[[], np.ndarray]):
+        self._engine, self._store, self._keys, self._group_of, self._parents = engine, store, keys, group_of, parents
+        found = store.note("boundary")
+        self.boundary_ms = int(found) if found else LONG_AGO
+        self.rolled = {int(name.split("/")[1]) for name in store.notes("rolled/")}
+        self.lock = threading.Lock()  # one writer of windows at a time: this or batch
+
+    def carry(self, retirement: Retirement) -> None:
+        """Durable when it returns."""
+        with self.lock:
+            for window in retirement.windows:
+                hour = floor_to(window.start_ms, HOUR_MS)
+                notes = {f"hour/{hour}": b"1"}
+                count = min(window.cells.shape[1], len(self._keys("usage_5m")[0]))
+                blocks = range(-(-count // BLOCK))
+                for first in range(0, len(blocks), _BLOCKS_A_WRITE):
+                    part = blocks[first : first + _BLOCKS_A_WRITE]
+                    self._store.write(
+                        (Chunk("usage_5m", b, window.start_ms, window.rows(b * BLOCK, min((b + 1) * BLOCK, count))) for b in part), notes=notes
+                    )
+                area = fold_up(window.minutes(self._group_of()), self._parents())
+                self._store.write(
+                    [Chunk("area_1m", b, window.start_ms, area[b * BLOCK : (b + 1) * BLOCK]) for b in range(-(-len(area) // BLOCK))], notes=notes
+                )
+            name = f"retire/{retirement.offset:020d}/{retirement.boundary_ms + (1 << 62):020d}"
+            boundary = max(self.boundary_ms, retirement.boundary_ms)
+            self._store.write([], notes={name: b"1", "boundary": str(boundary).encode()})
+            self.boundary_ms = boundary
+        self._engine.retired(retirement)
+        self.complete()
+
+    def complete(self) -> None:
+        """Hours and days that the boundary has passed get their longer windows."""
+        for name in self._store.notes("hour/"):
+            hour = int(name.split("/")[1])
+            if hour + HOUR_MS <= self.boundary_ms:
+                with self.lock:
+                    self._complete_hour(hour)
+        for name in self._store.notes("day/"):
+            day = int(name.split("/")[1])
+            if (day + 1) * DAY_MS <= self.boundary_ms:
+                with self.lock:
+                    self._complete_day(day)
+
+    def note_rolled(self, day: int) -> None:
+        """Batch wrote this day's hours and local days."""
+        self._store.write([], notes={f"rolled/{day}": b"1", f"day/{day}": b""})
+        self.rolled.add(day)
+
+    def _complete_hour(self, hour: int) -> None:
+        for view in ("usage_5m", "area_1m"):
+            for block in range(-(-len(self._keys(view)[0]) // BLOCK)):
+                chunk, replaced = compose(self._store, view, block, hour)
+                if chunk is not None:
+                    self._store.write([chunk], remove=replaced)
+        self._store.write([], notes={f"hour/{hour}": b"", f"day/{utc_day(hour)}": b"1"})
+
+    def _complete_day(self, day: int) -> None:
+        for view, measures in (("usage_5m", 5), ("area_1m", 4)):
+            kind, zones = self._keys(view)
+            for block in range(-(-len(kind) // BLOCK)):
+                own = kind[block * BLOCK : (block + 1) * BLOCK]
+                rows, batch = day_rows(self._store, view, block, day, len(own), measures)
+                if rows is not None:
+                    self._store.write(longer(view, block, day, rows, batch, own, zones))
+        self.note_rolled(day)
+
+
+class Runner:
+    """Recovers the engine, then keeps it going. `clock` gives wall time in ms: the only one here."""
+
+    def __init__(self, engine: Engine, log: Log, store: Store, keeper: Keeper, directory: Path, clock: Callable[[], int], checkpoint_seconds: float):
+        self.engine, self._log, self._store, self.keeper = engine, log, store, keeper
+        self._directory, self._clock, self._checkpoint_seconds = directory, clock, checkpoint_seconds
+        self.alarms: list[str] = []
+        self.safe_offset = 0  # the log is not needed below this
+        self.ready = threading.Event()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._retirements: queue.Queue[Retirement | None] = queue.Queue()
+        self._heard = time.monotonic()
+        self._saving: threading.Thread | None = None
+        self._saved_at, self._saved_offset = time.monotonic(), -1
+        self._threads: list[threading.Thread] = []
+
+    def recover(self, lake_days: Callable[[], list[int]]) -> None:
+        """Loads the newest checkpoint; without one, and with the beginning of the log gone, leaves the open days to batch."""
+        self.alarms += checkpoint.load_newest(self.engine, self._directory)
+        self.safe_offset = self._saved_offset = self.engine.applied
+        if self.engine.applied < self._log.first:
+            self._start_from_the_lake(lake_days())
+        journal = sorted(self._store.notes("retire/"))
+        self._journal = [(int(n.split("/")[1]), int(n.split("/")[2]) - (1 << 62)) for n in journal]
+        self._journal = [(offset, boundary) for offset, boundary in self._journal if offset >= self.engine.applied]
+
+    def _start_from_the_lake(self, days: list[int]) -> None:
+        engine, now = self.engine, self._clock()
+        lost = f"no checkpoint holds the log's beginning ({engine.applied} < {self._log.first}); the open days are rebuilt from the lake"
+        self.alarms.append(lost)
+        known = max(self.keeper.boundary_ms, engine.retired_ms)
+        newest = (days[-1] + 1) * DAY_MS if days else known
+        boundary = max(known, min(newest, floor_to(now, WINDOW_MS) + WINDOW_MS))
+        for day in days:
+            if (day + 1) * DAY_MS > known:
+                engine.marks[day] = Mark(self._log.first, min(boundary, (day + 1) * DAY_MS))
+        engine.windows.clear()
+        engine.applied, engine.retired_ms = self._log.first, boundary
+        self._store.write([], notes={"boundary": str(boundary).encode()})
+        self.keeper.boundary_ms = boundary
+
+    def start(self) -> None:
+        """Both threads."""
+        self.engine.on_retire = self._retirements.put
+        for target, name in ((self._run, "speed"), (self._keep, "keeper")):
+            thread = threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def wake(self) -> None:
+        """The log has grown."""
+        self._heard = time.monotonic()
+        with self._wake:
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """Ends both threads after a last checkpoint."""
+        self._stopping = True
+        with self._wake:
+            self._wake.notify()
+        self._threads[0].join()
+        self._retirements.put(None)
+        self._threads[1].join()
+        if self._saving is not None:
+            self._saving.join()
+
+    def _guard(self, target: Callable[[], None]) -> None:
+        try:
+            target()
+        except Exception as error:
+            _log.exception("the speed layer has stopped")
+            self.alarms.append(f"the speed layer has stopped: {error}; restart the server, nothing acknowledged is lost")
+            self.failed = True
+
+    failed = False
+
+    def _run(self) -> None:
+        engine = self.engine
+        next_tick = 0.0
+        while not self._stopping:
+            self._replay_retirements()
+            try:
+                entry = self._log.read(engine.applied)
+            except CorruptEntry as error:
+                self._skip(str(error), engine.applied + 1)
+                continue
+            except KeyError:
+                self._skip(f"log entries {engine.applied} to {self._log.first} are gone", max(self._log.first, engine.applied + 1))
+                continue
+            if entry is not None:
+                engine.apply(entry)
+            elif not self._journal or self._journal[0][0] > engine.applied:
+                self._journal = []
+                self.ready.set()
+            if self.ready.is_set() and time.monotonic() >= next_tick:
+                engine.advance(self._clock(), int((time.monotonic() - self._heard) * 1000))
+                self._checkpoint_when_due()
+                next_tick = time.monotonic() + 0.25
+            if entry is None:
+                with self._wake:
+                    if self._log.end <= engine.applied and not self._stopping:
+                        self._wake.wait(0.25)
+        self._stop_checkpoint()
+
+    def _replay_retirements(self) -> None:
+        while self._journal and self._journal[0][0] <= self.engine.applied:
+            _, boundary = self._journal.pop(0)
+            on_retire, self.engine.on_retire = self.engine.on_retire, self.engine.retired  # they are in the store
+            if boundary > self.engine.retired_ms:
+                self.engine.retire(boundary)
+            self.engine.on_retire = on_retire
+
+    def _skip(self, why: str, to: int) -> None:
+        """Entries that cannot be read: what the lake has of them comes back by rebuilding the days that are open."""
+        _log.error("%s; going on at %d", why, to)
+        self.alarms.append(f"{why}; the open days are rebuilt from the lake")
+        engine = self.engine
+        ends = [w.end_ms for w in engine.open_windows()] or [floor_to(self._clock(), WINDOW_MS) + WINDOW_MS]
+        for day in {utc_day(end - 1) for end in ends}:
+            engine.marks[day] = Mark(to, max(e for e in ends if utc_day(e - 1) == day))
+        engine.applied = to
+
+    def _keep(self) -> None:
+        self.keeper.complete()
+        while (retirement := self._retirements.get()) is not None:
+            while True:
+                try:
+                    self.keeper.carry(retirement)
+                    break
+                except OSError as error:  # a full disk: windows stay in memory and are served from there until there is room
+                    _log.error("closed windows wait: %s", error)
+                    if self._stopping:
+                        return
+                    time.sleep(1)
+
+    def _checkpoint_when_due(self) -> None:
+        engine = self.engine
+        due = time.monotonic() - self._saved_at >= self._checkpoint_seconds
+        if due and engine.applied > self._saved_offset and not engine.retiring and (self._saving is None or not self._saving.is_alive()):
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self._saved_at, self._saved_offset = time.monotonic(), self.engine.applied
+        try:
+            written = checkpoint.write(self.engine, self._directory)
+        except OSError as error:
+            _log.error("no checkpoint: %s", error)
+            return
+        self._saving = threading.Thread(target=self._settle, args=(written,), name="checkpoint", daemon=True)
+        self._saving.start()
+
+    def _settle(self, written: Path) -> None:
+        try:
+            self.safe_offset = checkpoint.settle(written)
+            old = [n for n in self._store.notes("retire/") if int(n.split("/")[1]) < self.safe_offset]
+            if old:
+                self._store.write([], notes=dict.fromkeys(old, b""))
+        except OSError as error:
+            _log.error("no checkpoint: %s", error)
+
+    def _stop_checkpoint(self) -> None:
+        if self._saving is not None:
+            self._saving.join()
+        if self.engine.applied > self._saved_offset and sum(w.cells.nbytes for w in self.engine.windows.values()) < 1 << 30:
+            deadline = time.monotonic() + 1
+            while self.engine.retiring and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if not self.engine.retiring:
+                self._checkpoint()
