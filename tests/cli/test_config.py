@@ -83,9 +83,7 @@ def test_every_wrong_setting_is_told_at_once():
 
 def test_a_misspelt_variable_is_an_error_and_not_ignored(monkeypatch):
     monkeypatch.setenv("METERPULSE_SERVER__PROT", "1")
-    with pytest.raises(
-        ConfigError, match="METERPULSE_SERVER__PROT: no such setting; did you mean METERPULSE_SERVER__PO"
-    ):
+    with pytest.raises(ConfigError, match="METERPULSE_SERVER__PROT: no such setting; did you mean"):
         load()
 
 
