@@ -52,13 +52,14 @@ chromium:
 
 .venv/dev.stamp: .venv/run.stamp requirements-dev.txt
 	@echo "installing what the tests and checks need"
-	@$(PIP) install --require-hashes --no-deps --progress-bar on -r requirements-dev.txt
+	@$(PIP) install --quiet --require-hashes --no-deps -r requirements-dev.txt
 	@touch $@
 
 # The hash-locked lists, made anew from pyproject.toml. They carry no addresses and no paths.
 LOCK := env CUSTOM_COMPILE_COMMAND="make lock" PIP_FIND_LINKS= $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
   --no-emit-index-url --no-emit-trusted-host --no-emit-options --no-emit-find-links --build-deps-for editable
 lock: .venv/dev.stamp
+	$(PIP) install --quiet pip-tools
 	$(LOCK) --output-file requirements.txt pyproject.toml
 	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
 
