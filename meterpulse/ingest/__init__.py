@@ -7,8 +7,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
 from meterpulse.ingest.arrow import ARROW, decode_arrow
-from meterpulse.ingest.contract import REASONS, BodyError, Decoded, Rejected
+from meterpulse.ingest.contract import REASONS, BodyError, Decoded, FileBatch, Rejected
 from meterpulse.ingest.csv import CSV, decode_csv
 from meterpulse.ingest.encoding import decompress
 from meterpulse.ingest.json import JSON, NDJSON, decode_array, decode_ndjson
@@ -24,7 +28,19 @@ _SAME = {
     "application/csv": CSV,
 }
 
-__all__ = ["BYTES_MAX", "LAYOUTS", "MEDIA_TYPES", "REASONS", "BodyError", "Decoded", "Rejected", "decode", "decompress"]
+__all__ = [
+    "BYTES_MAX",
+    "LAYOUTS",
+    "MEDIA_TYPES",
+    "REASONS",
+    "BodyError",
+    "Decoded",
+    "FileBatch",
+    "Format",
+    "Rejected",
+    "decode",
+    "decompress",
+]
 
 
 def decode(
@@ -40,6 +56,8 @@ def decode(
     Raises BodyError: 415 for other media types, 400 where the body is not what its type says, 413 where it unpacks to more
     than `max_bytes`, 422 where it is well formed but lacks a column. `layout` names whose field names these are (`LAYOUTS`).
     """
+    if len(body) > max_bytes:
+        raise BodyError(413, f"the body has {len(body)} bytes; at most {max_bytes} are taken, so send it in parts")
     kind = media_type.partition(";")[0].strip().lower()
     kind = _SAME.get(kind, kind)
     if kind == NDJSON:
@@ -51,3 +69,15 @@ def decode(
     if kind == CSV:
         return decode_csv(body, table, now_ms, layout_of(layout))
     raise BodyError(415, f"{media_type[:60]!r} is not taken; send one of {', '.join(MEDIA_TYPES)}")
+
+
+class Format(ABC):
+    """A file format; the file that holds it is named after it. Files have documented zones, so naive times may be fine there."""
+
+    @abstractmethod
+    def fits(self, head: bytes, path: Path) -> bool:
+        """Whether a file that begins with these bytes (up to 64 KiB) is of this format."""
+
+    @abstractmethod
+    def read(self, path: Path, after: int = 0) -> Iterator[FileBatch]:
+        """The batches of a file behind position `after` (0: from its beginning); raises BodyError where it is not of this format."""

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 
 from meterpulse.ingest import arrow_quantity
 from meterpulse.ingest.arrow_limits import check_size
-from meterpulse.ingest.checks import AHEAD_MS_MAX, PARSED, REFUSED, SECONDS_MAX, Columns, Limits, all_same, finish
+from meterpulse.ingest.checks import AHEAD_MS_MAX, PARSED, REFUSED, SECONDS_MAX, Columns, Limits, finish, shortest
 from meterpulse.ingest.contract import BodyError, Decoded
-from meterpulse.ingest.record import ABSENT_SECONDS, MS_MAX
+from meterpulse.ingest.record import ABSENT_SECONDS
+from meterpulse.ingest.scalars import MS_MAX
 from meterpulse.model.channel import NOT_FOUND, ChannelTable
 from meterpulse.model.quantity import BY_CODE, decimal_text
 from meterpulse.model.reading import Readings
@@ -28,7 +29,7 @@ from meterpulse.model.window import iso
 
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
-_COLUMNS = ("channel", "start", "seconds", "quantity", "revision")
+COLUMNS = ("channel", "start", "seconds", "quantity", "revision")
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
@@ -50,7 +51,7 @@ def batches(buffer: pa.Buffer) -> list[pa.RecordBatch]:
         with pa.ipc.open_stream(buffer) as stream:
             schema = stream.schema
         check_schema(schema)
-        wanted = [schema.get_field_index(name) for name in _COLUMNS if name in schema.names]
+        wanted = [schema.get_field_index(name) for name in COLUMNS if name in schema.names]
         with pa.ipc.open_stream(
             buffer, options=pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False)
         ) as stream:
@@ -64,12 +65,12 @@ def batches(buffer: pa.Buffer) -> list[pa.RecordBatch]:
 
 def check_schema(schema: pa.Schema) -> None:
     """Raises BodyError 422 that says which column is wrong and what it takes."""
-    for name in _COLUMNS:
+    for name in COLUMNS:
         count = schema.names.count(name)
         if count > 1:
             raise BodyError(422, f"the column {name} stands {count} times")
         if count == 0 and name in ("channel", "start", "quantity"):
-            raise BodyError(422, f"the column {name} lacks; a reading has {', '.join(_COLUMNS)}")
+            raise BodyError(422, f"the column {name} lacks; a reading has {', '.join(COLUMNS)}")
         if count:
             kind = plain_type(schema.field(name).type)
             if not _TAKES[name][0](kind):
@@ -151,8 +152,10 @@ def _clean(
     quantities = integers(quantity, 0)
     if quantities is None or quantities.min() < 0 or channel.max() >= limits.count:
         return None
-    start, seconds, revision = (c[:1] if all_same(c) else c for c in (start, seconds, revision))
-    if start.max() > now_ms + AHEAD_MS_MAX or seconds.min() < 1 or seconds.max() > SECONDS_MAX or revision.min() < 0:
+    if start.max() > now_ms + AHEAD_MS_MAX:
+        return None
+    seconds, revision = shortest(seconds), shortest(revision)
+    if seconds.min() < 1 or seconds.max() > SECONDS_MAX or revision.min() < 0:
         return None
     return Readings(channel, start, seconds.astype(np.int32, copy=False), quantities, revision)
 
@@ -205,14 +208,16 @@ def _looked_up(column: pa.Array, table: ChannelTable) -> np.ndarray:
 
 
 def starts(column: pa.Array, refuse: Callable[[np.ndarray, str, str], None]) -> np.ndarray:
-    """int64[n] ms since the epoch; rows that are finer than a millisecond or out of the years 1970 to 2200 are refused."""
+    """int64[n or 1] ms since the epoch; rows that are finer than a millisecond or out of the years 1970 to 2200 are refused."""
     unit = _PER_SECOND[column.type.unit]
     raw = integers(column.cast(pa.int64()), 0)
-    low, high = (int(raw[0]),) * 2 if all_same(raw) else (int(raw.min()), int(raw.max()))
+    low, high = int(raw.min()), int(raw.max())
     if low < 0 or high >= MS_MAX * unit // 1_000:
         outside = (raw < 0) | (raw >= min(MS_MAX * unit // 1_000, 2**63 - 1))
         refuse(np.flatnonzero(outside), "bad_time", "start is not in the years 1970 to 2200")
         raw = np.where(outside, 0, raw)
+    if low == high:
+        raw = raw[:1]
     if unit == 1:
         return raw * 1_000
     if unit == 1_000:

@@ -6,9 +6,9 @@ itself, so away from the ties between two integers its rounding is the decimal's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -57,6 +57,8 @@ def read(column: pa.Array, channel: np.ndarray, limits: Limits, refuse: Refuse) 
         return _decimals(column)
     if column.type == pa.float64():
         return _floats(column, channel, limits, refuse)
+    if column.type == pa.float32():
+        return _singles(column, refuse)
     return _texts(column.cast(pa.large_string()), refuse)
 
 
@@ -129,31 +131,79 @@ def _products(values, channel, count, profile_of, unit_of, quantity, unsure):  #
     return any_unsure
 
 
-def _texts(column: pa.Array, refuse: Refuse) -> Quantity:
-    """float32 by way of its shortest text, and texts."""
-    n = len(column)
-    out = Quantity(np.zeros(n, np.int64), np.zeros(n, np.int16), np.full(n, NO_UNIT, np.uint8))
-    _, offsets, data = column.buffers()
-    plain = np.zeros(n, np.bool_)
-    offsets = np.frombuffer(offsets, np.int64)[column.offset : column.offset + n + 1]
-    _numbers(offsets, padded(data or b""), out.mantissa, out.exponent, plain)
+@njit(nogil=True, cache=True)
+def _shortest(values, mantissa, exponent, plain):  # type: ignore[no-untyped-def]
+    """The shortest decimal of each float32: the fewest decimals that lead back to it. Where double precision cannot tell, `plain` stays False."""
+    for i in range(len(values)):
+        x = np.float64(values[i])
+        fraction, power_of_two = math.frexp(x)
+        half = math.ldexp(
+            1.0, power_of_two - 25
+        )  # half the distance to the next float32; below a power of two it is less
+        power = 1.0
+        for places in range(10):
+            scaled = x * power
+            near = np.rint(scaled)
+            if abs(scaled) > 2.0**31 or (x != 0.0 and near == 0.0 and places == 9) or (near == 0.0 and np.signbit(x)):
+                break
+            distance = abs(near / power - x)
+            if distance == 0.0 or (distance < half * 0.99 and abs(fraction) != 0.5):
+                if abs(abs(scaled - near) - 0.5) > 1e-6:
+                    mantissa[i], exponent[i], plain[i] = np.int64(near), -places, True
+                break
+            if distance < half * 1.01:  # too near to the border of what leads back
+                break
+            power *= 10.0
+
+
+def _singles(column: pa.Array, refuse: Refuse) -> Quantity:
+    values = (column.fill_null(0.0) if column.null_count else column).to_numpy()
+    out, plain = _zeros(len(values)), np.zeros(len(values), np.bool_)
+    _shortest(values, out.mantissa, out.exponent, plain)
     for row in np.flatnonzero(~plain).tolist():
-        text = column[row].as_py()
-        try:
-            mantissa, exponent = decimal(text) if text is not None else (0, 0)
-        except RowError as error:
-            refuse(np.array([row]), error.reason, error.detail)
-            continue
-        if -(2**63) < mantissa < 2**63:
-            out.mantissa[row], out.exponent[row] = mantissa, exponent
-        else:
-            out.put_wide(row, mantissa, exponent)
+        _put(out, row, str(values[row]), refuse)
     return out
+
+
+def _texts(column: pa.Array, refuse: Refuse) -> Quantity:
+    n = len(column)
+    out, plain = _zeros(n), np.zeros(n, np.bool_)
+    _, offsets, data = column.buffers()
+    if n:
+        offsets = np.frombuffer(offsets, np.int64)[column.offset : column.offset + n + 1]
+        _numbers(offsets, padded(data or b""), out.mantissa, out.exponent, plain)
+    for row in np.flatnonzero(~plain).tolist():
+        if column[row].is_valid:
+            _put(out, row, column[row].as_py(), refuse)
+    return out
+
+
+def _zeros(n: int) -> Quantity:
+    return Quantity(np.zeros(n, np.int64), np.zeros(n, np.int16), np.full(n, NO_UNIT, np.uint8))
+
+
+def _put(out: Quantity, row: int, text: str, refuse: Refuse) -> None:
+    """One value by its text, in Python."""
+    try:
+        mantissa, exponent = decimal(text)
+    except RowError as error:
+        refuse(np.array([row]), error.reason, error.detail)
+        return
+    if -(2**63) < mantissa < 2**63:
+        out.mantissa[row], out.exponent[row] = mantissa, exponent
+    else:
+        out.put_wide(row, mantissa, exponent)
 
 
 @njit(nogil=True, cache=True)
 def _numbers(offsets, data, mantissa, exponent, plain):  # type: ignore[no-untyped-def]
+    text = np.zeros(32, np.uint8)  # texts follow each other without a gap, so each is read by itself
     for i in range(len(plain)):
-        end, m, e = number(data, offsets[i], False)
-        if end == offsets[i + 1]:
-            mantissa[i], exponent[i], plain[i] = m, e, True
+        length = offsets[i + 1] - offsets[i]
+        if 0 < length < 24:
+            for j in range(length):
+                text[j] = data[offsets[i] + j]
+            text[length] = 0
+            end, m, e = number(text, 0, False)
+            if end == length:
+                mantissa[i], exponent[i], plain[i] = m, e, True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from meterpulse.ingest.contract import REASONS, Decoded, Rejected
+from meterpulse.ingest.contract import REASONS, BodyError, Decoded, Rejected
 from meterpulse.ingest.layout import NO_UNIT
 from meterpulse.ingest.record import ABSENT_SECONDS
 from meterpulse.model.channel import ChannelTable, Kind
@@ -22,6 +22,7 @@ from meterpulse.model.window import DAY_MS, MINUTE_MS, iso
 
 AHEAD_MS_MAX = 5 * MINUTE_MS
 SECONDS_MAX = 366 * DAY_MS // 1_000
+REFUSED_MAX = 100_000  # refused rows of one body; more are a mistake of the sender, not bad rows
 THOUSANDTHS = 254  # in place of a unit: the quantity is thousandths of the base unit already
 
 # Codes of the compiled pass. PARSED rows are good so far; TAKEN_ELSEWHERE rows were refused before; EXACT rows need wide integers.
@@ -246,8 +247,16 @@ def finish(
     )
     if every:
         return Decoded(readings, [])
-    rejected = []
-    for i in np.flatnonzero(~good).tolist():
+    rejected, refused = [], np.flatnonzero(~good)
+    if len(refused) > REFUSED_MAX:
+        code = int(c.code[refused[0]])
+        reason = c.refused[int(refused[0])][0] if code == REFUSED else REASON_CODES[code]
+        raise BodyError(
+            422,
+            f"{len(refused)} of {n} rows would be refused, the first one for {reason} ({REASONS[reason]}); "
+            f"at most {REFUSED_MAX} of one body are set aside, so nothing was taken",
+        )
+    for i in refused.tolist():
         code = int(c.code[i])
         reason, detail = (
             c.refused[i] if code == REFUSED else (REASON_CODES[code], told(code, int(_at(c.start, i)), now_ms))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import pyarrow as pa
+
+from meterpulse.model.channel import Channel
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
 
@@ -44,6 +47,26 @@ class Decoded:
 
     readings: Readings
     rejected: list[Rejected]
+
+
+@dataclass(frozen=True, slots=True)
+class FileBatch:
+    """A part of a file as a body that POST /v1/readings and `decode` take, and what the format itself knows of it."""
+
+    body: bytes
+    media_type: str
+    rows: int  # in the body
+    position: int  # behind this batch: `read(path, after=position)` goes on there
+    channels: list[Channel] = field(default_factory=list)  # definitions of ids that this batch is the first to name
+    rejected: list[Rejected] = field(
+        default_factory=list
+    )  # rows that the format itself refuses; they are not in the body
+
+    @property
+    def table(self) -> pa.Table:
+        """An Arrow body as a table: channel text, start timestamp[ms, UTC], seconds, quantity, revision."""
+        with pa.ipc.open_stream(self.body) as stream:
+            return stream.read_all()
 
 
 class RowError(Exception):

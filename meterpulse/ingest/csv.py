@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import csv
 import re
+from functools import lru_cache
 
 import numpy as np
 
 from meterpulse.ingest import csv_scan
-from meterpulse.ingest.checks import REFUSED, Columns, Limits, finish
 from meterpulse.ingest.contract import BodyError, Decoded, RowError
-from meterpulse.ingest.json import _UNIT_NAMES, _UNIT_OFFSETS, place
-from meterpulse.ingest.layout import CANONICAL, CHANNEL, END, NO_ROLE, QUANTITY, REVISION, SECONDS, START, UNIT, Layout
+from meterpulse.ingest.layout import (
+    CANONICAL,
+    CHANNEL,
+    END,
+    LAYOUTS,
+    NO_ROLE,
+    QUANTITY,
+    REVISION,
+    SECONDS,
+    START,
+    UNIT,
+    Layout,
+)
 from meterpulse.ingest.record import NumberText, Record, read
+from meterpulse.ingest.scanned import UNIT_NAMES, UNIT_OFFSETS, Scanned
 from meterpulse.ingest.vector import padded
 from meterpulse.model.channel import ChannelTable
 
@@ -31,8 +43,13 @@ def decode_csv(body: bytes, table: ChannelTable, now_ms: int, layout: Layout = C
     body = bytes(body).removeprefix(_BOM)
     end = body.find(b"\n", 0, HEADER_MAX)
     header = body[:HEADER_MAX] if end < 0 else body[:end]
-    roles = header_roles(header, layout)
+    roles = _cached_roles(header, layout.name)
     return decode_rows(body, len(header) + 1, roles, table, now_ms, layout)
+
+
+@lru_cache(maxsize=256)
+def _cached_roles(header: bytes, layout: str) -> np.ndarray:
+    return header_roles(header, LAYOUTS[layout])
 
 
 def header_roles(header: bytes, layout: Layout = CANONICAL) -> np.ndarray:
@@ -62,34 +79,9 @@ def decode_rows(
     body: bytes, at: int, roles: np.ndarray, table: ChannelTable, now_ms: int, layout: Layout = CANONICAL
 ) -> Decoded:
     """The rows of `body` from `at` on, whose columns have these roles."""
-    data = padded(body)
-    size, rows_max = len(body), body.count(b"\n", at) + 1
-    span, code, offsets = (
-        np.empty((2, rows_max), np.int64),
-        np.empty(rows_max, np.uint8),
-        np.empty(rows_max + 1, np.int64),
-    )
-    start, seconds, mantissa, revision = (np.empty(rows_max, np.int64) for _ in range(4))
-    exponent, unit, ids = np.empty(rows_max, np.int16), np.empty(rows_max, np.uint8), np.empty(size, np.uint8)
-    n = csv_scan.scan(
-        data, at, size, roles, _UNIT_OFFSETS, _UNIT_NAMES, layout.unit,
-        span, code, offsets, ids, start, seconds, mantissa, exponent, unit, revision,
-    )  # fmt: skip
-    channel = table.lookup(offsets[: n + 1], ids[: offsets[n]])
-    columns = Columns(code[:n], channel, start[:n], seconds[:n], mantissa[:n], exponent[:n], unit[:n], revision[:n], {})
-    wide: dict[int, tuple[int, int]] = {}
-
-    def original(row: int) -> bytes:
-        return data[span[0, row] : span[1, row]].tobytes()
-
-    for row in np.flatnonzero(columns.code == REFUSED).tolist():
-        try:
-            record = parsed(original(row), roles, layout)
-        except RowError as error:
-            columns.refused[row] = (error.reason, error.detail)
-        else:
-            place(columns, row, record, table, wide)
-    return finish(columns, Limits.of(table), now_ms, original, CSV, wide=wide)
+    rows = Scanned(padded(body), body.count(b"\n", at) + 1)
+    rows.rows = csv_scan.scan(rows.data, at, len(body), roles, UNIT_OFFSETS, UNIT_NAMES, layout.unit, *rows.room)
+    return rows.decoded(lambda row: parsed(row, roles, layout), table, now_ms, CSV)
 
 
 def parsed(row: bytes, roles: np.ndarray, layout: Layout = CANONICAL) -> Record:

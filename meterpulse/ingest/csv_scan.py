@@ -7,7 +7,7 @@ from numba import njit
 
 from meterpulse.ingest.checks import PARSED, REFUSED
 from meterpulse.ingest.json_scan import _which
-from meterpulse.ingest.layout import CHANNEL, END, NO_ROLE, QUANTITY, REVISION, SECONDS, START, UNIT
+from meterpulse.ingest.layout import CHANNEL, END, NO_ROLE, QUANTITY, SECONDS, START, UNIT
 from meterpulse.ingest.record import ABSENT_SECONDS
 from meterpulse.ingest.scalars import instant, number
 from meterpulse.ingest.vector import csv_end, line_end

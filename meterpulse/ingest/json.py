@@ -21,21 +21,19 @@ from meterpulse.ingest.checks import (
     EXACT,
     PARSED,
     REASON_CODES,
-    REFUSED,
     THOUSANDTHS,
-    Columns,
     Limits,
-    finish,
     judge,
     judge_exactly,
+    shortest,
     told,
 )
 from meterpulse.ingest.contract import BodyError, Decoded, Rejected, RowError
-from meterpulse.ingest.layout import CANONICAL, NO_UNIT, Layout, packed
+from meterpulse.ingest.layout import CANONICAL, NO_UNIT, Layout
 from meterpulse.ingest.record import NumberText, Record, read, whole
-from meterpulse.ingest.vector import padded
-from meterpulse.model.channel import NOT_FOUND, ChannelTable
-from meterpulse.model.quantity import UNITS
+from meterpulse.ingest.scanned import UNIT_NAMES, UNIT_OFFSETS, Scanned, index_of
+from meterpulse.ingest.vector import WIDTH, padded
+from meterpulse.model.channel import ChannelTable, Kind
 from meterpulse.model.reading import Readings
 
 NDJSON, JSON = "application/x-ndjson", "application/json"
@@ -43,7 +41,6 @@ SMALL_BYTES = 1024  # below this the set-up of the columns costs more than Pytho
 NESTING_MAX = 64
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
-_UNIT_OFFSETS, _UNIT_NAMES = packed(list(UNITS))
 
 
 def decode_ndjson(body: bytes, table: ChannelTable, now_ms: int, layout: Layout = CANONICAL) -> Decoded:
@@ -63,63 +60,21 @@ def decode_array(body: bytes, table: ChannelTable, now_ms: int, layout: Layout =
         return _small([text.rstrip(_BLANK)], table, now_ms, layout, JSON)
     if text[:1] != b"[":
         raise BodyError(400, "the body is not a JSON array of readings; begin with [ or send one object")
+    if len(text) <= SMALL_BYTES and (decoded := _small_array(text, table, now_ms, layout)) is not None:
+        return decoded
     return _large(padded(body), len(body) - len(text) + 1, body.count(b",") + 2, table, now_ms, layout, JSON)
 
 
 def _large(
     data: np.ndarray, at: int, rows_max: int, table: ChannelTable, now_ms: int, layout: Layout, media_type: str
 ) -> Decoded:
-    size = len(data) - 64
-    span, code, offsets = (
-        np.empty((2, rows_max), np.int64),
-        np.empty(rows_max, np.uint8),
-        np.empty(rows_max + 1, np.int64),
+    size, rows = len(data) - WIDTH, Scanned(data, rows_max)
+    is_array = media_type == JSON
+    rows.rows, end = json_scan.scan(
+        data, at, size, is_array, *layout.names, UNIT_OFFSETS, UNIT_NAMES, layout.unit, *rows.room
     )
-    start, seconds, mantissa, revision = (np.empty(rows_max, np.int64) for _ in range(4))
-    exponent, unit, ids = np.empty(rows_max, np.int16), np.empty(rows_max, np.uint8), np.empty(size, np.uint8)
-    n, end = json_scan.scan(
-        data, at, size, media_type == JSON, *layout.names, _UNIT_OFFSETS, _UNIT_NAMES, layout.unit,
-        span, code, offsets, ids, start, seconds, mantissa, exponent, unit, revision,
-    )  # fmt: skip
-    limits = Limits.of(table)
-    channel = table.lookup(offsets[: n + 1], ids[: offsets[n]])
-    columns = Columns(code[:n], channel, start[:n], seconds[:n], mantissa[:n], exponent[:n], unit[:n], revision[:n], {})
-    wide: dict[int, tuple[int, int]] = {}
-
-    def original(row: int) -> bytes:
-        return data[span[0, row] : span[1, row]].tobytes()
-
-    for row in np.flatnonzero(columns.code == REFUSED).tolist():
-        try:
-            record = parsed(original(row), layout)
-        except RowError as error:
-            columns.refused[row] = (error.reason, error.detail)
-        else:
-            place(columns, row, record, table, wide)
-    done = finish(columns, limits, now_ms, original, media_type, wide=wide)
-    return _closed(done, data[:size], end) if media_type == JSON else done
-
-
-def place(columns: Columns, row: int, record: Record, table: ChannelTable, wide: dict[int, tuple[int, int]]) -> None:
-    """Puts a record that Python read among the columns."""
-    columns.code[row], columns.channel[row] = PARSED, index_of(record.channel, table)
-    columns.start[row], columns.seconds[row], columns.revision[row] = record.start, record.seconds, record.revision
-    columns.exponent[row], columns.unit[row] = record.exponent, record.unit
-    if -(2**63) < record.mantissa < 2**63:
-        columns.mantissa[row] = record.mantissa
-    else:
-        columns.mantissa[row], columns.exponent[row] = (
-            (1 if record.mantissa > 0 else -1),
-            1,
-        )  # an exponent above 0 asks for wide integers
-        wide[row] = record.mantissa, record.exponent
-
-
-def index_of(channel: str | int, table: ChannelTable) -> int:
-    """The dense index, or NOT_FOUND."""
-    if isinstance(channel, int):
-        return channel if 0 <= channel < table.count else NOT_FOUND
-    return table.lookup_one(channel)
+    done = rows.decoded(lambda row: parsed(row, layout), table, now_ms, media_type)
+    return _closed(done, data[:size], end) if is_array else done
 
 
 def _closed(done: Decoded, data: np.ndarray, end: int) -> Decoded:
@@ -136,42 +91,53 @@ def _closed(done: Decoded, data: np.ndarray, end: int) -> Decoded:
 
 def _small(rows: list[bytes], table: ChannelTable, now_ms: int, layout: Layout, media_type: str) -> Decoded:
     """A few rows, each by itself."""
-    good, rejected = [], []
-    columns = Limits.of(table).columns
+    good, rejected, columns = [], [], Limits.of(table).columns
     for row in rows:
         try:
-            record = parsed(row, layout)
+            good.append(_judged(parsed(row, layout), table, columns, now_ms))
         except RowError as error:
             rejected.append(Rejected(error.reason, error.detail, row, media_type))
-            continue
-        channel = index_of(record.channel, table)
-        small = -(2**63) < record.mantissa < 2**63
-        code, quantity, seconds = judge(
-            channel,
-            record.start,
-            record.seconds,
-            record.mantissa if small else 1,
-            record.exponent if small else 1,
-            record.unit,
-            record.revision,
-            *columns,
-            now_ms,
+    return Decoded(_columns(good), rejected)
+
+
+def _small_array(text: bytes, table: ChannelTable, now_ms: int, layout: Layout) -> Decoded | None:
+    """A short array in which every element is good; else None."""
+    columns = Limits.of(table).columns
+    if text.count(b"{") + text.count(b"[") > NESTING_MAX:
+        return None
+    try:
+        elements = _DECODER.decode(text.decode())
+        return Decoded(_columns([_judged(recorded(e, layout), table, columns, now_ms) for e in elements]), [])
+    except (ValueError, RowError):
+        return None
+
+
+def _judged(record: Record, table: ChannelTable, columns: tuple, now_ms: int) -> tuple[int, ...]:  # type: ignore[type-arg]
+    """(channel, start, seconds, quantity, revision) of a record that holds; raises RowError."""
+    channel, mantissa, exponent = index_of(record.channel, table), record.mantissa, record.exponent
+    if not -(2**63) < mantissa < 2**63:
+        mantissa, exponent = 1, 1  # an exponent above 0 asks for wide integers
+    _, start, seconds, _, _, unit, revision = record
+    code, quantity, seconds = judge(channel, start, seconds, mantissa, exponent, unit, revision, *columns, now_ms)
+    if code == EXACT:
+        _, profile_of, kind_of, unit_of, _ = columns
+        profile = profile_of[channel]
+        own = int(unit_of[profile]) if unit == NO_UNIT else unit
+        code, quantity = judge_exactly(
+            record.mantissa, record.exponent, own, start, bool(kind_of[profile] == Kind.gauge), now_ms
         )
-        if code == EXACT:
-            profile = columns[1][channel]
-            unit = int(columns[3][profile]) if record.unit == NO_UNIT else record.unit
-            code, quantity = judge_exactly(
-                record.mantissa, record.exponent, unit, record.start, bool(columns[2][profile] == 2), now_ms
-            )
-        if code == PARSED:
-            good.append((channel, record.start, seconds, quantity, record.revision))
-        else:
-            rejected.append(Rejected(REASON_CODES[code], told(code, record.start, now_ms), row, media_type))
-    if not good:
-        return Decoded(Readings.empty(), rejected)
-    channel, start, seconds, quantity, revision = zip(*good, strict=True)
-    same = [c[:1] if c.count(c[0]) == len(c) else c for c in (start, seconds, revision)]
-    return Decoded(Readings.of(channel, same[0], same[1], quantity, same[2]), rejected)
+    if code != PARSED:
+        raise RowError(REASON_CODES[code], told(code, start, now_ms))
+    return channel, start, seconds, quantity, revision
+
+
+def _columns(rows: list[tuple[int, ...]]) -> Readings:
+    if not rows:
+        return Readings.empty()
+    channel, start, seconds, quantity, revision = np.array(rows, np.int64).T.copy()
+    if len(rows) > 1:
+        start, seconds, revision = shortest(start), shortest(seconds), shortest(revision)
+    return Readings(channel.astype(np.uint32), start, seconds.astype(np.int32), quantity, revision)
 
 
 def parsed(row: bytes, layout: Layout = CANONICAL) -> Record:
@@ -184,6 +150,11 @@ def parsed(row: bytes, layout: Layout = CANONICAL) -> Record:
         raise RowError("bad_utf8", f"byte {error.start} is not valid UTF-8") from None
     except ValueError as error:
         raise RowError("bad_json", str(error)) from None
+    return recorded(fields, layout)
+
+
+def recorded(fields: Any, layout: Layout) -> Record:
+    """The record of a parsed JSON object; raises RowError."""
     if type(fields) is not dict:
         raise RowError("bad_json", "not a JSON object")
     get = fields.get

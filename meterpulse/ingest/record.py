@@ -6,17 +6,17 @@ The values are JSON's: `str`, `NumberText` (a number as it was written), bool, N
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from meterpulse.ingest.contract import RowError
 from meterpulse.ingest.layout import NO_UNIT
+from meterpulse.ingest.scalars import MS_MAX
 from meterpulse.model.quantity import UnknownUnit, unit_of
 
 TEXT_MAX = 100  # characters of a number or a time
 EXPONENT_MAX = 400
 ABSENT_SECONDS = -(2**63)  # take the channel's interval
-MS_MAX = 7_289_654_400_000  # 2201-01-01T00:00:00Z
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 _TIME = re.compile(
@@ -48,6 +48,8 @@ def instant(value: Any) -> int:
     """Milliseconds since the epoch; raises RowError bad_time or no_offset."""
     if not isinstance(value, str) or isinstance(value, NumberText):
         raise RowError("bad_time", f"start is {shown(value)}; it takes a text such as 2026-03-07T00:00:00Z")
+    if (ms := _usual_instant(value)) >= 0:
+        return ms
     match = _TIME.fullmatch(value) if len(value) <= TEXT_MAX else None
     if match is None:
         raise RowError("bad_time", f"{shown(value)} is not an ISO 8601 time such as 2026-03-07T00:00:00Z")
@@ -75,6 +77,32 @@ def instant(value: Any) -> int:
     return ms
 
 
+def _usual_instant(value: str) -> int:
+    """`YYYY-MM-DDTHH:MM:SS[.mmm]Z`, the usual way to write it, or -1."""
+    size = len(value)
+    if (size != 20 and size != 24) or value[-1] != "Z" or not value.isascii():
+        return -1
+    if (
+        value[4] != "-"
+        or value[7] != "-"
+        or value[10] != "T"
+        or value[13] != ":"
+        or value[16] != ":"
+        or value[11:13] > "23"
+    ):
+        return -1
+    if size == 24 and value[19] != ".":
+        return -1
+    try:
+        t = datetime.fromisoformat(value)
+    except ValueError:
+        return -1
+    if not 1970 <= t.year <= 2200:
+        return -1
+    seconds = (t.toordinal() - _EPOCH_DAY) * 86_400 + t.hour * 3_600 + t.minute * 60 + t.second
+    return seconds * 1_000 + t.microsecond // 1_000
+
+
 def decimal(value: Any) -> tuple[int, int]:
     """(mantissa, exponent) of a JSON number or a decimal text; raises RowError. -0 is a mantissa of -1 that rounds to zero."""
     if not isinstance(value, str):
@@ -98,6 +126,8 @@ def whole(value: Any, reason: str, name: str) -> int:
     """A whole number (300, 300.0, 3e2) that fits into 64 bits; raises RowError with that reason."""
     if not isinstance(value, NumberText) or len(value) > TEXT_MAX:
         raise RowError(reason, f"{name} is {shown(value)}; it takes a whole number")
+    if len(value) <= 18 and value.isdecimal() and value.isascii():
+        return int(value)
     match = _DECIMAL.fullmatch(value)
     if match is None or not (match[2] or match[3]):
         raise RowError(reason, f"{name} is {shown(value)}; it takes a whole number")

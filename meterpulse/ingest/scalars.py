@@ -8,7 +8,7 @@ from __future__ import annotations
 from numba import njit
 
 DIGITS_MAX = 18  # what always fits into int64
-_MS_MAX = 7_289_654_400_000  # 2201-01-01T00:00:00Z
+MS_MAX = 7_289_654_400_000  # 2201-01-01T00:00:00Z
 
 
 @njit(nogil=True, inline="always")
@@ -162,6 +162,6 @@ def instant(data, at):  # type: ignore[no-untyped-def]
         return -1, 0
     shift = (hours * 60 + minutes) * 60_000
     ms = ms - shift if sign == 0x2B else ms + shift
-    if ms < 0 or ms >= _MS_MAX:
+    if ms < 0 or ms >= MS_MAX:
         return -1, 0
     return at + 6, ms
