@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from meterpulse.batch import DayReport
+from meterpulse.batch import Batch, DayReport, ReadDay
 from meterpulse.model import cells as c
 from meterpulse.model.channel import ChannelTable
 from meterpulse.model.groups import fold_up
@@ -19,10 +19,8 @@ from meterpulse.stores.rollup import hour_chunks, longer
 BUCKET = 1_024  # channels at a time: 71 MB for the readings that stand, 14 MB of cells
 SLOTS_A_DAY = DAY_MS // c.SLOT_MS
 
-ReadDay = Callable[[int, tuple[int, int]], Iterable[Readings]]  # (day, channels [low, high)) -> the lake's rows, in log order
 
-
-class DayBuilder:
+class DayBuilder(Batch):
     """Computes one UTC day from the lake. `build` yields a block's rows at a time; `area` is complete after the last one."""
 
     def __init__(self, table: ChannelTable, group_of: np.ndarray, group_count: int, parents: np.ndarray):

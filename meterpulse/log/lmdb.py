@@ -66,6 +66,22 @@ class LmdbLog(Log):
         self._meta = self._env.open_db(b"meta", create=not self._readonly)
         self._refresh()
 
+    def refresh(self) -> None:
+        """Sees what another process has appended."""
+        self._refresh()
+
+    def fast_forward(self, offset: int) -> None:
+        """Gives no offset below this one again: consumers were further than a salvaged log."""
+        with self._lock, self._env.begin(write=True) as txn:
+            self.end = max(self.end, offset)
+            txn.put(b"next", _NEXT.pack(self.end, self.rows, self._next_bad), db=self._meta)
+        self._refresh()
+
+    @property
+    def quarantined_ever(self) -> int:
+        """Rows that were put in quarantine since the beginning."""
+        return self._next_bad - 1
+
     def _refresh(self) -> None:
         with self._env.begin(buffers=True) as txn:
             found = txn.get(b"next", db=self._meta)

@@ -8,7 +8,10 @@ So every window has one owner at a time, and the boundary between them is one nu
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+
+from meterpulse.log import Entry
 
 
 @dataclass
@@ -38,3 +41,19 @@ class Retirement:
     offset: int
     boundary_ms: int
     windows: list = field(default_factory=list)
+
+
+class Speed(ABC):
+    """An engine of the speed layer: log entries in, views of open windows out."""
+
+    @abstractmethod
+    def apply(self, entry: Entry) -> None:
+        """The next entry of the log."""
+
+    @abstractmethod
+    def advance(self, now_ms: int, unheard_ms: int) -> None:
+        """Time has passed: retire what the watermark has left behind. `unheard_ms` is how long no reading has come."""
+
+    @abstractmethod
+    def clean(self, day: int, below_offset: int, boundary_ms: int) -> bool:
+        """Batch rebuilt a day from everything below an offset, up to the boundary: is it clean now?"""

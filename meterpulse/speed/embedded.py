@@ -14,7 +14,7 @@ from meterpulse.model.channel import ChannelTable
 from meterpulse.model.reading import Readings
 from meterpulse.model.watermark import Watermark
 from meterpulse.model.window import DAY_MS, WINDOW_MS, floor_to
-from meterpulse.speed import Counters, Mark, Retirement
+from meterpulse.speed import Counters, Mark, Retirement, Speed
 
 LONG_AGO = -(1 << 61)
 _ZERO = np.zeros(1, np.int64)
@@ -73,7 +73,7 @@ class Window:
         return c.effective(r.channel, r.full("start"), r.quantity, r.full("revision"))
 
 
-class Engine:
+class Engine(Speed):
     """Applies log entries in order. `applied` is the offset of the next one; everything below it is in the views."""
 
     def __init__(
@@ -166,8 +166,8 @@ class Engine:
         return window
 
     def _cells(self, channels: int, dtype: type | np.dtype = np.int32) -> np.ndarray:
-        # Untouched pages of zeros cost nothing, so room for a quarter more channels is free.
-        return np.zeros((1, (channels + channels // 4 + 4096) // 4096 * 4096, c.CELL), dtype)
+        # Room for a block of new channels; untouched pages of zeros cost nothing.
+        return np.zeros((1, (channels + 8191) // 4096 * 4096, c.CELL), dtype)
 
     def _make_room(self) -> None:
         """Keeps the open windows within their memory: the oldest is retired early, what comes for it is late, not lost."""
@@ -228,6 +228,10 @@ class Engine:
             return mark is None
 
     # -- reading ---------------------------------------------------------------------------------------------------------
+
+    def groups(self) -> np.ndarray:
+        """uint32[channels]: the group of each channel."""
+        return self._groups()
 
     def open_windows(self) -> list[Window]:
         """The windows in memory, oldest first: open, fired, and on their way to the store."""

@@ -156,6 +156,11 @@ class Runner:
         with self._wake:
             self._wake.notify()
 
+    def wake_if_behind(self) -> None:
+        """Looks at the log without counting as new input."""
+        with self._wake:
+            self._wake.notify()
+
     def stop(self) -> None:
         """Ends both threads after a last checkpoint."""
         self._stopping = True

@@ -1,0 +1,166 @@
+"""Dirty days are rebuilt by themselves, soon after they were made dirty and not more often than their size allows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from meterpulse import plugins
+from meterpulse.batch import DayReport
+from meterpulse.batch.embedded import BUCKET, rebuild
+from meterpulse.lake import CorruptFile, LakeFile
+from meterpulse.lake.reader import read
+from meterpulse.model.reading import Readings
+from meterpulse.model.window import DAY_MS, day_text
+
+if TYPE_CHECKING:
+    from meterpulse.pipeline import Pipeline
+
+_log = logging.getLogger("meterpulse.batch")
+_ROWS_AT_ONCE = 16 << 20
+
+
+class Rebuilder:
+    """One thread. A day waits `batch.quiet_seconds` after its rebuild, or twice as long as that took."""
+
+    def __init__(self, pipeline: Pipeline):
+        self._p = pipeline
+        self._wanted: set[int] = set()
+        self._not_before: dict[int, float] = {}
+        self._recent: list[DayReport] = []
+        self._progress: dict[str, Any] | None = None
+        self._lock = threading.Lock()  # one rebuild at a time
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="batch", daemon=True)
+        self._thread.start()
+
+    def summary(self) -> dict[str, Any]:
+        """The newest rebuilds and the one that runs."""
+        recent = [{"day": day_text(r.day), "rows": r.rows, "effective": r.effective, "seconds": round(r.seconds, 3)} for r in self._recent[-5:]]
+        return {"done": len(self._recent), "running": self._progress, "recent": recent}
+
+    def rebuild(self, day: int) -> DayReport:
+        """Rebuilds a UTC day now, from everything that is logged by now."""
+        p = self._p
+        with self._lock:
+            self._progress = {"day": day_text(day)}
+            try:
+                below = p.engine.applied
+                if p.lake.position < below:
+                    p.lake.ask("flush", to=below, timeout_seconds=600)
+                boundary = p.keeper.boundary_ms
+                report = self._rebuild_from_lake(day, boundary)
+                p.engine.clean(day, below, boundary)
+                self._recent = [*self._recent[-199:], report]
+                return report
+            finally:
+                self._progress = None
+
+    def _rebuild_from_lake(self, day: int, boundary: int) -> DayReport:
+        p = self._p
+        while True:
+            files = p.lake.files(day)
+            channel_zone, zones = p.keys.zones("usage_5m")
+            group_zone, area_zones = p.keys.zones("area_1m")
+            every = list(dict.fromkeys([*zones, *area_zones])) or ["UTC"]
+            builder = plugins.implementation("batch", p.config.batch.engine)(
+                p.registry.table, p.keys.group_of(), p.keys.group_count(), p.keys.parents()
+            )
+            source = _Buckets(files, p.registry.table.count)
+            try:
+                report = rebuild(
+                    day, boundary, builder, source.read, p.store, self._install, every,
+                    np.array([every.index(z) for z in zones] or [0])[channel_zone],
+                    np.array([every.index(z) for z in area_zones] or [0])[group_zone],
+                )  # fmt: skip
+            except CorruptFile as error:
+                p.alarm(p.lake.ask("repair", path=error.path))
+                continue
+            if (day + 1) * DAY_MS <= boundary:
+                p.keeper.note_rolled(day)
+            else:
+                p.store.write([], notes={f"day/{day}": b"1"})
+            return report
+
+    def _install(self, write: Any) -> None:
+        with self._p.keeper.lock:
+            write()
+
+    def _due(self) -> list[int]:
+        p, now = self._p, time.monotonic()
+        with p.engine.lock:
+            marks = {day: (m.after_offset, m.window_end_ms) for day, m in p.engine.marks.items()}
+        ready = []
+        for day, (_, end) in marks.items():
+            # What waits for windows that are still open is not rebuilt again and again before they are retired.
+            first = self._not_before.get(day, now)
+            if end <= p.keeper.boundary_ms and now >= first:
+                ready.append(day)
+        return sorted(ready)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(0.2):
+            p = self._p
+            if not p.runner.ready.is_set() or not p.lake.started.is_set():
+                continue
+            for day in self._due():
+                if self._stopping.is_set():
+                    return
+                if p.store.note(f"sealed/{day}"):
+                    # Its readings were dropped from the lake (retention): late ones are kept there, the views stay as they are.
+                    p.alarm(f"late readings for {day_text(day)}, which is older than retention.readings; they are in the lake only")
+                    p.engine.clean(day, 1 << 62, 1 << 62)
+                    continue
+                began = time.monotonic()
+                try:
+                    self.rebuild(day)
+                except Exception as error:
+                    _log.exception("rebuild of %s failed", day_text(day))
+                    p.alarm(f"rebuild of {day_text(day)} failed and is tried again: {error}")
+                    self._not_before[day] = time.monotonic() + 5
+                    continue
+                took = time.monotonic() - began
+                self._not_before[day] = time.monotonic() + max(p.config.batch.quiet_seconds, 2 * took)
+                if len(self._not_before) > 10_000:
+                    self._not_before.clear()
+
+    def stop(self) -> None:
+        """After the day at hand."""
+        self._stopping.set()
+        self._thread.join(30)
+
+
+class _Buckets:
+    """Serves a day's rows bucket by bucket; what is read once from the files serves the buckets that follow."""
+
+    def __init__(self, files: list[LakeFile], channels: int):
+        rows = sum(f.rows for f in files)
+        spans = max(1, -(-rows // _ROWS_AT_ONCE))
+        self._files = files
+        self._width = max(BUCKET, -(-channels // spans // BUCKET) * BUCKET)
+        self._span = (-1, -1)
+        self._rows = Readings.empty()
+        self._starts = np.zeros(1, np.int64)
+
+    def read(self, day: int, channels: tuple[int, int]) -> Iterator[Readings]:
+        """Rows of channels [low, high) in log order; both lie in one bucket."""
+        low, high = channels
+        if not self._span[0] <= low < self._span[1]:
+            self._load(low // self._width * self._width)
+        bucket = (low - self._span[0]) // BUCKET
+        yield self._rows.take(slice(int(self._starts[bucket]), int(self._starts[bucket + 1])))
+
+    def _load(self, first: int) -> None:
+        self._span = (first, first + self._width)
+        rows = Readings.concat(list(read(self._files, self._span)))
+        bucket = (rows.channel - np.uint32(first)) // BUCKET
+        count = np.bincount(bucket, minlength=self._width // BUCKET)
+        self._starts = np.concatenate([[0], np.cumsum(count)])
+        if len(rows) and (bucket[1:] < bucket[:-1]).any():
+            rows = rows.take(np.argsort(bucket.astype(np.uint16) if self._width // BUCKET < 65_536 else bucket, kind="stable"))
+        self._rows = rows

@@ -1,0 +1,309 @@
+"""The lake is written by a process of its own, supervised: a full disk can abort the Delta writer, and must not take the city with it.
+
+The child follows the log read-only, commits to the lake, and answers requests over its pipes, one JSON line each. It is
+started anew whenever it ends; what it had not committed is still in the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import logging
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from meterpulse import plugins
+from meterpulse.lake import Hole, Lake, LakeFile, LakeFull
+from meterpulse.log import CorruptEntry
+from meterpulse.log.lmdb import LmdbLog
+from meterpulse.model.reading import Readings
+
+_log = logging.getLogger("meterpulse.lake")
+_ROWS_A_COMMIT = 32 << 20
+
+
+class LakeDown(OSError):
+    """The lake's process did not answer; it is being started again."""
+
+
+class LakeWorker:
+    """The parent's side. `position` is the log offset up to which the lake is durable, `safe_offset` that of some commits ago."""
+
+    def __init__(self, data: Path, engine: str, commit_seconds: float, on_alarm: Callable[[str], None] = lambda text: None):
+        self._command = [sys.executable, "-m", "meterpulse.lakeworker", str(data), "--engine", engine, "--commit-seconds", str(commit_seconds)]
+        self._on_alarm = on_alarm
+        self._positions: deque[int] = deque(maxlen=4)
+        self._asked: dict[int, Future] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._stopping = False
+        self.started = threading.Event()
+        self._process: subprocess.Popen | None = None
+        self._thread = threading.Thread(target=self._supervise, name="lake", daemon=True)
+        self._thread.start()
+
+    @property
+    def position(self) -> int:
+        """Everything below is in the lake; 0 until the process has said."""
+        return self._positions[-1] if self._positions else 0
+
+    @property
+    def safe_offset(self) -> int:
+        """The log may be trimmed up to here: a torn newest commit can be written again."""
+        return self._positions[0] if self._positions else 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return self._process.pid if self._process else None
+
+    def ask(self, what: str, *, timeout_seconds: float = 120, **arguments: Any) -> Any:
+        """One request, its answer; raises LakeDown, or OSError with what the lake said."""
+        future: Future = Future()
+        number = next(self._numbers)
+        with self._lock:
+            process = self._process
+            if process is None or process.poll() is not None:
+                raise LakeDown("the lake's process is starting; try again in a moment")
+            self._asked[number] = future
+            try:
+                process.stdin.write(json.dumps({"id": number, "do": what, **arguments}) + "\n")
+                process.stdin.flush()
+            except OSError as error:
+                self._asked.pop(number, None)
+                raise LakeDown("the lake's process has ended; it is started again") from error
+        try:
+            return future.result(timeout_seconds)
+        except FutureTimeout:
+            self._asked.pop(number, None)
+            raise LakeDown(f"the lake did not answer {what!r} within {timeout_seconds:.0f} s") from None
+
+    def files(self, day: int) -> list[LakeFile]:
+        """The files of a UTC day, in log order."""
+        return [LakeFile(**f) for f in self.ask("files", day=day)]
+
+    def stop(self) -> None:
+        """Lets it commit what it has, then ends it."""
+        self._stopping = True
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            try:
+                process.wait(3)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._thread.join(5)
+
+    def _supervise(self) -> None:
+        pause = 0.1
+        while not self._stopping:
+            began = time.monotonic()
+            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for line in self._process.stdout:
+                self._heard(json.loads(line))
+            self._process.wait()
+            with self._lock:
+                asked, self._asked = self._asked, {}
+            for future in asked.values():
+                future.set_exception(LakeDown("the lake's process has ended; it is started again"))
+            if self._stopping:
+                return
+            self._on_alarm(f"the lake's process ended with {self._process.returncode}; it was started again")
+            pause = 0.1 if time.monotonic() - began > 30 else min(pause * 2, 10)
+            time.sleep(pause)
+
+    def _heard(self, said: dict[str, Any]) -> None:
+        if "position" in said:
+            if not self._positions or said["position"] != self._positions[-1]:
+                self._positions.append(said["position"])
+            self.started.set()
+        if "alarm" in said:
+            self._on_alarm(said["alarm"])
+        future = self._asked.pop(said.get("id"), None)
+        if future is not None:
+            if "error" in said:
+                future.set_exception(OSError(said["error"]))
+            else:
+                future.set_result(said.get("answer"))
+
+
+class _Child:
+    """The child's side: tails the log, writes the lake, answers."""
+
+    def __init__(self, data: Path, engine: str, commit_seconds: float):
+        self._lake: Lake = plugins.implementation("lake", engine).open(data / "lake")
+        self._logged = LmdbLog(data / "log", readonly=True)
+        self._commit_seconds = commit_seconds
+        self._requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._since: float | None = None
+        self._full = False
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def run(self) -> None:
+        """Until the parent closes the pipe."""
+        self._say(position=self._lake.position)
+        while True:
+            try:
+                request = self._requests.get(timeout=0.1)
+                if request is None:
+                    break
+                self._answer(request)
+            except queue.Empty:
+                pass
+            self._logged.refresh()
+            end, waiting = self._logged.end, self._logged.end - self._lake.position
+            if waiting <= 0:
+                self._since = None
+                continue
+            self._since = self._since or time.monotonic()
+            rows = self._logged.rows - self._rows_before(self._lake.position)
+            if time.monotonic() - self._since >= self._commit_seconds or rows >= _ROWS_A_COMMIT:
+                self._write_to(end)
+        self._logged.refresh()
+        if self._logged.rows - self._rows_before(self._lake.position) < 2 << 20:
+            self._write_to(self._logged.end)
+        self._lake.close()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            self._requests.put(json.loads(line))
+        self._requests.put(None)
+
+    def _rows_before(self, offset: int) -> int:
+        try:
+            entry = self._logged.read(offset)
+        except (KeyError, CorruptEntry):
+            return 0
+        return self._logged.rows if entry is None else entry.rows_before
+
+    def _write_to(self, end: int) -> bool:
+        """True when everything below `end` is durable."""
+        while self._lake.position < end:
+            first = self._lake.position
+            if first < self._logged.first:
+                self._alarm(f"the log begins at {self._logged.first}, the lake had only come to {first}: readings between are missing in the lake")
+                self._lake.skip_to(self._logged.first)
+                continue
+            after = self._bounded(first, end)
+            try:
+                self._lake.write(self._entries(first, after), first, after)
+                self._full = False
+            except CorruptEntry as error:
+                self._alarm(f"{error}; it is left out of the lake")
+                if error.offset > first:
+                    self._lake.write(self._entries(first, error.offset), first, error.offset)
+                self._lake.skip_to(error.offset + 1)
+            except LakeFull as error:
+                if not self._full:
+                    self._alarm(f"the lake waits: {error}")
+                self._full = True
+                time.sleep(0.5)
+                return False
+            self._say(position=self._lake.position)
+        self._since = None
+        return True
+
+    def _bounded(self, first: int, end: int) -> int:
+        """Where a commit that begins at `first` ends: at most about 32 million rows."""
+        limit = self._rows_before(first) + _ROWS_A_COMMIT
+        if self._logged.rows <= limit:
+            return end
+        low, high = first + 1, end
+        while low < high:
+            middle = (low + high) // 2
+            if self._rows_before(middle) >= limit:
+                high = middle
+            else:
+                low = middle + 1
+        return max(low, first + 1)
+
+    def _entries(self, first: int, after: int) -> Iterator[Readings]:
+        for offset in range(first, after):
+            try:
+                entry = self._logged.read(offset)
+            except KeyError:
+                continue
+            if entry is not None:
+                yield entry.record.readings
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        try:
+            self._say(id=request["id"], answer=getattr(self, f"_do_{request['do']}")(request))
+        except Exception as error:  # the parent decides; this process lives on
+            self._say(id=request["id"], error=f"{type(error).__name__}: {error}")
+
+    def _do_flush(self, request: dict[str, Any]) -> bool:
+        self._logged.refresh()
+        return self._write_to(min(request["to"], self._logged.end))
+
+    def _do_days(self, request: dict[str, Any]) -> list[int]:
+        return self._lake.days()
+
+    def _do_files(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        return [asdict(f) for f in self._lake.files(request["day"])]
+
+    def _do_repair(self, request: dict[str, Any]) -> str:
+        """Takes a damaged file out; fills the hole from the log where the log still has it."""
+        hole = self._lake.quarantine_file(request["path"])
+        return self._refill(hole)
+
+    def _refill(self, hole: Hole) -> str:
+        self._logged.refresh()
+        if hole.first >= self._logged.first:
+            self._lake.refill(hole, self._entries(hole.first, hole.after))
+            return f"{request_name(hole)} was damaged and is written again from the log"
+        return f"{request_name(hole)} was damaged and is set aside; the log no longer has its readings"
+
+    def _do_compact(self, request: dict[str, Any]) -> bool:
+        return self._lake.compact(request["day"], now_ms=request["now_ms"])
+
+    def _do_vacuum(self, request: dict[str, Any]) -> int:
+        return self._lake.vacuum(request["keep_seconds"], request["now_ms"])
+
+    def _do_drop(self, request: dict[str, Any]) -> int:
+        return self._lake.drop(request["day"])
+
+    def _do_verify(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        return [asdict(f) for f in self._lake.verify()]
+
+    def _alarm(self, text: str) -> None:
+        self._say(alarm=text)
+
+    def _say(self, **said: Any) -> None:
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+
+
+def request_name(hole: Hole) -> str:
+    """How a hole is named to people."""
+    return f"lake file {getattr(hole, 'path', '?')}"
+
+
+def main() -> None:
+    """The child process."""
+    parser = argparse.ArgumentParser(description="the lake's writer; started by meterpulse up")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--engine", default="delta")
+    parser.add_argument("--commit-seconds", type=float, default=10)
+    given = parser.parse_args()
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this by closing the pipe
+    _Child(given.data, given.engine, given.commit_seconds).run()
+
+
+if __name__ == "__main__":
+    main()
