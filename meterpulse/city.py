@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from datetime import time as clock_time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from meterpulse.backing import Backing, Opened, Served
 from meterpulse.client import Client, find_server
 
 if TYPE_CHECKING:
@@ -18,43 +20,6 @@ if TYPE_CHECKING:
     from meterpulse.config import Config
 
 Moment = str | date | datetime
-
-
-class Backing(Protocol):
-    """What a city needs of whoever holds the data; answers have the shapes of the HTTP API."""
-
-    def usage(self, query: Mapping[str, Any]) -> bytes:
-        """The JSON of /v1/usage."""
-
-    def status(self) -> dict[str, Any]:
-        """The JSON of /v1/status."""
-
-    def channel(self, id: str) -> dict[str, Any] | None:
-        """One channel, None where it does not exist."""
-
-    def channels(self) -> pa.Table:
-        """All channels in the order of their index."""
-
-    def register(self, channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Create or update channels."""
-
-    def ingest(self, body: bytes, media_type: str, source: str) -> dict[str, Any]:
-        """Take a body of readings; `source` names where they came from."""
-
-    def rebuild(self, days: Sequence[str] | None, everything: bool) -> dict[str, Any]:
-        """Rebuild days from the lake: these, the dirty ones (None), or every one."""
-
-    def quarantine(self, after: int, limit: int) -> dict[str, Any]:
-        """Refused rows with key > `after`."""
-
-    def replay(self, keys: Sequence[int] | None) -> dict[str, Any]:
-        """Send refused rows through ingest again: these, or all of them."""
-
-    def compact(self) -> dict[str, Any]:
-        """Merge the small files of days that have closed."""
-
-    def close(self) -> None:
-        """Let go."""
 
 
 class City:
@@ -66,15 +31,15 @@ class City:
     @classmethod
     def at(cls, url: str) -> City:
         """The city of a running server."""
-        return cls(_Served(Client(url)), url)
+        return cls(Served(Client(url)), url)
 
     @classmethod
     def of(cls, config: Config) -> City:
         """The city in `config.data`: through its server if one runs, else opened in this process."""
         client = find_server(config.data)
         if client is not None:
-            return cls(_Served(client), client.url)
-        return cls(_Opened(config), str(config.data))
+            return cls(Served(client), client.url)
+        return cls(Opened(config), str(config.data))
 
     def __enter__(self) -> City:
         return self
@@ -124,6 +89,10 @@ class City:
             query[name] = None if moment is None else self._instant(moment, channel)
         return self.backing.usage({name: value for name, value in query.items() if value is not None})
 
+    def settle(self, timeout_seconds: float = 120.0) -> bool:
+        """Wait until every accepted reading is in every answer; False where that took longer."""
+        return self.backing.settle(timeout_seconds)
+
     def status(self) -> dict[str, Any]:
         """Counters, watermark, lag and dirty days: the JSON of /v1/status."""
         return self.backing.status()
@@ -143,12 +112,14 @@ class City:
 
     def _instant(self, moment: Moment, channel: str | None) -> str:
         if isinstance(moment, str):
+            if len(moment) != len("2026-03-08"):
+                return moment
             try:
                 moment = date.fromisoformat(moment)
-            except ValueError:
-                return moment
+            except ValueError as error:
+                raise ValueError(f"{moment!r} is no date: {error}; write it like 2026-03-08") from None
         if not isinstance(moment, datetime):
-            moment = datetime.combine(moment, time(0), ZoneInfo(self.time_zone(channel)))
+            moment = datetime.combine(moment, clock_time(0), ZoneInfo(self.time_zone(channel)))
         if moment.tzinfo is None:
             raise ValueError(f"{moment} has no time zone; write datetime(..., tzinfo=ZoneInfo(...))")
         return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -165,48 +136,6 @@ class City:
         return f"<table><caption>meterpulse city at {html.escape(self.place)}</caption>{rows}</table>"
 
 
-class _Served:
-    """A running server."""
-
-    def __init__(self, client: Client):
-        self._client = client
-
-    def usage(self, query: Mapping[str, Any]) -> bytes:
-        return self._client.get("/v1/usage", query)
-
-    def status(self) -> dict[str, Any]:
-        return self._client.get_json("/v1/status")
-
-    def channel(self, id: str) -> dict[str, Any] | None:
-        return self._client.channel(id)
-
-    def channels(self) -> pa.Table:
-        import pyarrow as pa
-
-        return pa.ipc.open_stream(self._client.get("/v1/channels.arrow")).read_all()
-
-    def register(self, channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return self._client.post("/v1/channels", json.dumps(channels).encode())
-
-    def ingest(self, body: bytes, media_type: str, source: str) -> dict[str, Any]:
-        return self._client.post("/v1/readings", body, media_type, {"source": source})
-
-    def rebuild(self, days: Sequence[str] | None, everything: bool) -> dict[str, Any]:
-        return self._client.post("/v1/rebuild", json.dumps({"days": days, "all": everything}).encode())
-
-    def quarantine(self, after: int, limit: int) -> dict[str, Any]:
-        return self._client.get_json("/v1/quarantine", {"after": after, "limit": limit})
-
-    def replay(self, keys: Sequence[int] | None) -> dict[str, Any]:
-        return self._client.post("/v1/quarantine/replay", json.dumps({"keys": keys}).encode())
-
-    def compact(self) -> dict[str, Any]:
-        return self._client.post("/v1/compact", b"{}")
-
-    def close(self) -> None:
-        self._client.close()
-
-
 def _table(document: Mapping[str, Any], zone: str) -> pa.Table:
     import pyarrow as pa
 
@@ -215,9 +144,8 @@ def _table(document: Mapping[str, Any], zone: str) -> pa.Table:
         name: [None if row.get(name) is None else Decimal(str(row[name])) for row in rows]
         for name in ("quantity", "min", "max")
     }
-    scale = max(
-        (-number.as_tuple().exponent for column in exact.values() for number in column if number is not None), default=0
-    )
+    numbers = [number for column in exact.values() for number in column if number is not None]
+    scale = max((-int(number.as_tuple().exponent) for number in numbers), default=0)
     decimal = pa.decimal128(38, max(scale, 0))
     starts = [datetime.fromisoformat(row["start"]) for row in rows]
     return pa.table(

@@ -61,7 +61,7 @@ class Client:
         return json.loads(self.get(path, query))
 
     def post(self, path: str, body: bytes, media_type: str = JSON, query: Query | None = None) -> Any:
-        """The parsed JSON answer of a POST. While the server says it is busy, waits and sends again for up to two minutes.
+        """The parsed JSON answer of a POST. While the server is busy, waits and sends again for two minutes.
 
         Sending a body twice is safe: a reading counts once.
         """

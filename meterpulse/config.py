@@ -88,6 +88,8 @@ class Speed(Section):
     watermark_delay_seconds: int = Field(10, ge=0, le=86_400)
     allowed_lateness_seconds: int = Field(600, ge=0, le=604_800)
     idle_seconds: int = Field(30, ge=1, le=86_400)
+    max_open_bytes: int = Field(6 << 30, ge=16 << 20)
+    max_lag_readings: int = Field(100_000_000, ge=10_000)
     checkpoint_seconds: int = Field(60, ge=1, le=3600)
 
 
@@ -165,7 +167,7 @@ class Config(BaseSettings):
     demo: Demo = Demo()
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls, init_settings, **_):  # type: ignore[no-untyped-def, override]
+    def settings_customise_sources(cls, settings_cls, init_settings, **_):  # type: ignore[override]
         """Only what `load` has put together: it reads the sources itself, to remember where each value came from."""
         return (init_settings,)
 

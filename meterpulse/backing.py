@@ -1,0 +1,177 @@
+"""Who holds a city's data: a running server, or this process. Both answer alike, in the shapes of the HTTP API."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from meterpulse.client import Client
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from meterpulse.config import Config
+    from meterpulse.ingest import Rejected
+
+
+class Backing(Protocol):
+    """What a city needs of whoever holds the data; answers have the shapes of the HTTP API."""
+
+    def usage(self, query: Mapping[str, Any]) -> bytes:
+        """The JSON of /v1/usage."""
+
+    def status(self) -> dict[str, Any]:
+        """The JSON of /v1/status."""
+
+    def channel(self, id: str) -> dict[str, Any] | None:
+        """One channel, None where it does not exist."""
+
+    def channels(self) -> pa.Table:
+        """All channels in the order of their index."""
+
+    def register(self, channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Create or update channels."""
+
+    def ingest(self, body: bytes, media_type: str, source: str) -> dict[str, Any]:
+        """Take a body of readings; `source` names where they came from."""
+
+    def refuse(self, rows: Sequence[Rejected], source: str) -> None:
+        """Put rows that a file's format refused into quarantine."""
+
+    def settle(self, timeout_seconds: float) -> bool:
+        """Wait until every accepted reading is in the answers; whether that came about in time."""
+
+    def rebuild(self, days: Sequence[str] | None, everything: bool) -> dict[str, Any]:
+        """Rebuild days from the lake: these, the dirty ones (None), or every one."""
+
+    def quarantine(self, after: int, limit: int) -> dict[str, Any]:
+        """Refused rows with key > `after`."""
+
+    def replay(self, keys: Sequence[int] | None) -> dict[str, Any]:
+        """Send refused rows through ingest again: these, or all of them."""
+
+    def compact(self) -> dict[str, Any]:
+        """Merge the small files of days that have closed."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
+class Served:
+    """A running server, over HTTP."""
+
+    def __init__(self, client: Client):
+        self._client = client
+
+    def usage(self, query: Mapping[str, Any]) -> bytes:
+        return self._client.get("/v1/usage", query)
+
+    def status(self) -> dict[str, Any]:
+        return self._client.get_json("/v1/status")
+
+    def channel(self, id: str) -> dict[str, Any] | None:
+        return self._client.channel(id)
+
+    def channels(self) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.ipc.open_stream(self._client.get("/v1/channels.arrow")).read_all()
+
+    def register(self, channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return self._client.post("/v1/channels", json.dumps(channels).encode())
+
+    def ingest(self, body: bytes, media_type: str, source: str) -> dict[str, Any]:
+        return self._client.post("/v1/readings", body, media_type, {"source": source})
+
+    def refuse(self, rows: Sequence[Rejected], source: str) -> None:
+        document = [
+            {
+                "reason": row.reason,
+                "detail": row.detail,
+                "media_type": row.media_type,
+                "original_base64": base64.b64encode(row.original).decode(),
+            }
+            for row in rows
+        ]
+        self._client.post("/v1/quarantine", json.dumps(document).encode(), query={"source": source})
+
+    def settle(self, timeout_seconds: float) -> bool:
+        give_up = time.monotonic() + timeout_seconds
+        while time.monotonic() < give_up:
+            status = self.status()
+            if status["dirty_days"] == 0 and status["lag"]["readings"] == 0:
+                return True
+            time.sleep(0.25)
+        return False
+
+    def rebuild(self, days: Sequence[str] | None, everything: bool) -> dict[str, Any]:
+        return self._client.post("/v1/rebuild", json.dumps({"days": days, "all": everything}).encode())
+
+    def quarantine(self, after: int, limit: int) -> dict[str, Any]:
+        return self._client.get_json("/v1/quarantine", {"after": after, "limit": limit})
+
+    def replay(self, keys: Sequence[int] | None) -> dict[str, Any]:
+        return self._client.post("/v1/quarantine/replay", json.dumps({"keys": keys}).encode())
+
+    def compact(self) -> dict[str, Any]:
+        return self._client.post("/v1/compact", b"{}")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class Opened:
+    """The data itself, opened by this process; nobody else can write meanwhile."""
+
+    def __init__(self, config: Config):
+        from meterpulse.pipeline import Pipeline
+
+        self._pipeline = Pipeline.open(config)
+
+    def usage(self, query: Mapping[str, Any]) -> bytes:
+        return json.dumps(self._pipeline.usage(**query)).encode()
+
+    def status(self) -> dict[str, Any]:
+        return self._pipeline.status()
+
+    def channel(self, id: str) -> dict[str, Any] | None:
+        return self._pipeline.registry.channel(id)
+
+    def channels(self) -> pa.Table:
+        return self._pipeline.registry.channels()
+
+    def register(self, channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        done = self._pipeline.registry.register([dict(channel) for channel in channels])
+        return {"created": done.created, "updated": done.updated, "refused": done.refused}
+
+    def ingest(self, body: bytes, media_type: str, source: str) -> dict[str, Any]:
+        return self._pipeline.ingest(self._pipeline.take(body, media_type), source)
+
+    def refuse(self, rows: Sequence[Rejected], source: str) -> None:
+        from meterpulse.ingest import Decoded
+        from meterpulse.model.reading import Readings
+
+        self._pipeline.ingest(Decoded(Readings.empty(), list(rows)), source)
+
+    def settle(self, timeout_seconds: float) -> bool:
+        return self._pipeline.settle(timeout_seconds)
+
+    def rebuild(self, days: Sequence[str] | None, everything: bool) -> dict[str, Any]:
+        return self._pipeline.rebuild(days, all=everything)
+
+    def quarantine(self, after: int, limit: int) -> dict[str, Any]:
+        return self._pipeline.quarantine(after, limit)
+
+    def replay(self, keys: Sequence[int] | None) -> dict[str, Any]:
+        from meterpulse.pipeline import replay_quarantine
+
+        return replay_quarantine(self._pipeline, keys)
+
+    def compact(self) -> dict[str, Any]:
+        return self._pipeline.retention.compact()
+
+    def close(self) -> None:
+        self._pipeline.close()
