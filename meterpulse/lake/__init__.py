@@ -76,7 +76,12 @@ class OffsetConflict(ValueError):
 
 
 class Lake(ABC):
-    """Readings by day, durable and exactly once. One process writes at a time, from one thread at a time."""
+    """Readings by day, durable and exactly once.
+
+    One process at a time has the lake open. One thread writes; compacting, dropping and vacuuming may go on in another.
+    Any process may read files that it was told of; one that `vacuum` or `drop` has deleted since raises CorruptFile
+    ("it is missing"): ask for the files again.
+    """
 
     @property
     @abstractmethod

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ from meterpulse.model.window import day_text
 
 APP = "meterpulse-log"
 CHECKPOINT_EVERY = 100
+_RESERVE_BYTES = 1 << 18
 Action = dict[str, Any]
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
@@ -111,6 +113,7 @@ class Commits:
     def __init__(self, root: Path, name: str, schema_text: str):
         self._root, self._directory = root, root / "_delta_log"
         self._name, self._schema_text = name, schema_text
+        self._reserve = self._directory / ".reserve"
         self.recovered: list[str] = []
         self._checkpointed = -1
         with full_disk_says_so(root):
@@ -124,6 +127,7 @@ class Commits:
             fsync_directory(self._directory)
             fsync_directory(root)
             fsync_directory(root.parent)
+            self.keep_reserve()
 
     def commit(self, actions: Sequence[Action], operation: str, note: Action | None = None) -> int:
         """Write the next commit; on return it is on disk. Raises OSError with nothing changed, or LakeBroken."""
@@ -133,6 +137,22 @@ class Commits:
         self._write_commit(version, actions, operation, note or {})
         self.state.apply(version, actions)
         return version
+
+    def commit_freeing_space(self, actions: Sequence[Action], operation: str, note: Action) -> int:
+        """`commit` that also works on a full disk, in the room that was set aside for it."""
+        try:
+            return self.commit(actions, operation, note)
+        except LakeBroken:
+            raise
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
+            return self.commit(actions, operation, note)
+
+    def keep_reserve(self) -> None:
+        """Set room aside for `commit_freeing_space`, as long as there is any."""
+        with suppress(OSError):
+            if not self._reserve.exists() and shutil.disk_usage(self._root).free > 64 * _RESERVE_BYTES:
+                self._write_aside(os.urandom(_RESERVE_BYTES), self._reserve)
 
     def _write_commit(self, version: int, actions: Sequence[Action], operation: str, note: Action) -> None:
         lines = b"".join(json.dumps(a, separators=(",", ":")).encode() + b"\n" for a in actions)
@@ -201,6 +221,10 @@ class Commits:
     def _load(self) -> State:
         numbers = sorted(_numbers(self._directory, _COMMIT))
         state = self._newest_checkpoint()
+        for path in (self._commit_path(number) for number in numbers if number <= state.version):
+            if _is_damaged(path):
+                self.recovered.append(f"{path.name}: torn or changed; the checkpoint after it serves")
+                self._move_aside(path)
         last = max([state.version, *numbers])
         parts: dict[int, list[str]] | None = None
         for version in range(state.version + 1, last + 1):
@@ -248,6 +272,8 @@ class Commits:
         except Damaged as error:
             self.recovered.append(f"{path.name}: {why}; {error}")
             return None
+        if not actions:
+            actions = _drops_from_absence(self._root, state)
         if version == 0:
             actions = [*_birth(self._name, self._schema_text), *actions]
         elif not actions and is_last:
@@ -255,7 +281,7 @@ class Commits:
             return None
         self._move_aside(path)
         self._write_commit(version, actions, "REPAIR", {"why": why})
-        self.recovered.append(f"{path.name}: {why}; rebuilt from the {len(parts)} files that it added")
+        self.recovered.append(f"{path.name}: {why}; rebuilt from what it did to the files ({len(parts)} added)")
         return actions
 
     def _set_aside_from(self, version: int, numbers: Sequence[int]) -> None:
@@ -373,6 +399,14 @@ def _parse_commit(data: bytes) -> list[Action]:
     return actions
 
 
+def _is_damaged(path: Path) -> bool:
+    try:
+        _parse_commit(path.read_bytes())
+    except (Damaged, OSError):
+        return True
+    return False
+
+
 def _read_checkpoint(path: Path) -> State:
     try:
         with open(path, "rb") as file:
@@ -406,11 +440,20 @@ def _actions_from_names(root: Path, parts: Sequence[str], state: State) -> list[
         channels = (min(g.low for g in groups), max(g.high for g in groups))
         rows, modified_ms = sum(g.rows for g in groups), stat.st_mtime_ns // 1_000_000
         adds.append(add_action(Part(name, rows, stat.st_size, channels, modified_ms)))
-        if name.kind == "c":
+        if name.kind in "cr":
             removes |= {a["path"]: remove_action(a, modified_ms, "layout") for a in _covered(state, name)}
         else:
             position = [position_action(name.after)]
     return [*removes.values(), *adds, *position]
+
+
+def _drops_from_absence(root: Path, state: State) -> list[Action]:
+    """A commit that added nothing may have dropped days: those of which no file is left."""
+    days: dict[str, list[Action]] = {}
+    for add in state.adds.values():
+        days.setdefault(add["partitionValues"]["day"], []).append(add)
+    gone = [adds for adds in days.values() if not any((root / a["path"]).exists() for a in adds)]
+    return [remove_action(a, a["modificationTime"], "data") for adds in gone for a in adds]
 
 
 def _covered(state: State, name: Name) -> list[Action]:

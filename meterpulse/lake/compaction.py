@@ -18,7 +18,7 @@ from meterpulse.lake.parts import PartWriter, table_of
 from meterpulse.lake.reader import Group, groups_of, read
 from meterpulse.model.reading import Readings
 
-ROWS_IN_MEMORY = 4 << 20
+ROWS_IN_MEMORY = 2 << 20
 _READS_AT_MOST = 3.0  # times that a row may be read before sorted runs are cheaper
 _RUN_GROUP_ROWS = (4096, 1 << 17)
 
@@ -102,7 +102,8 @@ def sorted_runs(files: Sequence[LakeFile], scratch: Path, rows_in_memory: int) -
         in_order = by_channel_and_start(piece)
         for at in range(0, len(in_order), group_rows):
             writer.write(table_of([in_order.take(slice(at, at + group_rows))]))
-        part = writer.finish("w", number, number + 1, 0, 0)
+        writer.finish()
+        part = writer.publish("w", number, number + 1, 0, 0)
         runs.append(part.name.lake_file(scratch, part.rows, part.bytes))
     return runs
 

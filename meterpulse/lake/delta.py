@@ -11,7 +11,10 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,7 @@ from meterpulse.model.reading import Readings
 from meterpulse.model.window import DAY_MS, day_of_text, day_text
 
 FILE_ROWS = 64 << 20
+_DAYS_MIN, _DAYS_MAX = day_of_text("0001-01-01"), day_of_text("9999-12-31")
 _FIELDS = (("channel", "integer"), ("start", "timestamp"), ("seconds", "integer"), ("quantity", "long"))
 _FIELDS += (("revision", "long"), ("day", "string"))
 _SCHEMA_TEXT = json.dumps(
@@ -44,12 +48,13 @@ _SCHEMA_TEXT = json.dumps(
 
 
 class DeltaLake(Lake):
-    """`recovered` lists what opening had to mend; `file_rows` bounds a file, `rows_in_memory` a compaction."""
+    """`directory` is `<data>/lake`; `recovered` lists what opening had to mend; the options bound files and memory."""
 
     def __init__(self, directory: Path, *, file_rows: int = FILE_ROWS, rows_in_memory: int = ROWS_IN_MEMORY):
         self._root = Path(directory).absolute() / "readings"
         self._file_rows, self._rows_in_memory = file_rows, rows_in_memory
         self._broken: str | None = None
+        self._mutex = threading.RLock()  # compacting may go on beside writing; only commits wait for each other
         with full_disk_says_so(self._root):
             self._root.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self._root)
@@ -78,13 +83,14 @@ class DeltaLake(Lake):
             return
         if first != self.position and self._commits.state.position is not None:
             raise OffsetConflict(first, after, self.position)
-        with self._writing():
-            parts = self._write_days(batches, "w", first, after)
-            self._commit(parts, [*map(add_action, parts), position_action(after)], "WRITE")
+        with self._writing(), self._written(batches) as days, self._mutex:
+            parts = days.publish("w", first, after, self._commits.state.version + 1)
+            self._commits.commit([*map(add_action, parts), position_action(after)], "WRITE")
+        self._checkpoint_when_due()
 
     def skip_to(self, offset: int) -> None:
         if offset > self.position:
-            with self._writing():
+            with self._writing(), self._mutex:
                 self._commits.commit([position_action(offset)], "SKIP", {"from": self.position, "to": offset})
 
     def days(self) -> list[int]:
@@ -98,46 +104,43 @@ class DeltaLake(Lake):
 
     def compact(self, day: int, below: int | None = None, now_ms: int | None = None) -> bool:
         files = [f for f in self.files(day) if below is None or f.after <= below]
-        if not files or all(name_of(f.path).kind == "c" for f in files) and len({f.first for f in files}) == 1:
+        if not files or (_is_compacted(files[0]) and all((f.first, f.after) == _range(files[0]) for f in files)):
             return False
-        first, after = files[0].first, max(f.after for f in files)
-        scratch = self._root / f"{TEMPORARY}runs"
-        with self._writing():
-            try:
-                scratch.mkdir(exist_ok=True)
-                batches = in_channel_order(files, scratch, self._rows_in_memory)
-                parts = self._write_days(batches, "c", first, after)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
-            if sum(p.rows for p in parts) != sum(f.rows for f in files):
-                self._unlink(parts)
-                raise LakeBroken(f"compacting {day_text(day)} changed the number of rows; nothing was replaced")
-            when_ms = max(p.modified_ms for p in parts) if now_ms is None else now_ms
-            removes = [remove_action(self._add(f.path), when_ms, "layout") for f in files]
-            self._commit(parts, [*removes, *(_unchanged(add_action(p)) for p in parts)], "OPTIMIZE")
+        with self._writing(), self._scratch() as scratch:
+            with self._written(in_channel_order(files, scratch, self._rows_in_memory)) as days, self._mutex:
+                if not set(files) <= set(self.files(day)):
+                    days.abandon()  # dropped or set aside meanwhile
+                    return False
+                first, after = files[0].first, max(f.after for f in files)
+                parts = days.publish("c", first, after, self._commits.state.version + 1)
+                if sum(p.rows for p in parts) != sum(f.rows for f in files):
+                    raise RuntimeError(f"compacting {day_text(day)} changed the number of rows; nothing was replaced")
+                when_ms = max(p.modified_ms for p in parts) if now_ms is None else now_ms
+                removes = [remove_action(self._add(f.path), when_ms, "layout") for f in files]
+                self._commits.commit([*removes, *(_unchanged(add_action(p)) for p in parts)], "OPTIMIZE")
+        self._checkpoint_when_due()
         return True
 
     def vacuum(self, keep_seconds: int, now_ms: int) -> int:
         freed, state = 0, self._commits.state
-        for path, tombstone in list(state.removes.items()):
-            if tombstone["deletionTimestamp"] + keep_seconds * 1000 <= now_ms:
-                freed += _delete(self._root / path)
-                del state.removes[path]
-        self._remove_empty_days()
+        with self._mutex:
+            for path, tombstone in list(state.removes.items()):
+                if tombstone["deletionTimestamp"] + keep_seconds * 1000 <= now_ms:
+                    freed += _delete(self._root / path)
+                    del state.removes[path]
         return freed
 
     def drop(self, day: int) -> int:
-        adds = self._adds(day)
-        if not adds:
-            return 0
-        with self._writing():
-            removes = [remove_action(a, a["modificationTime"], "data") for a in adds]
-            self._commits.commit(removes, "DELETE", {"day": day_text(day)})
-        gone = [*adds, *(t for p, t in self._commits.state.removes.items() if name_of(p).day == day)]
-        for action in gone:
-            _delete(self._root / action["path"])
-            self._commits.state.removes.pop(action["path"], None)
-        self._remove_empty_days()
+        with self._writing(), self._mutex:
+            adds = self._adds(day)
+            if adds:
+                removes = [remove_action(a, a["modificationTime"], "data") for a in adds]
+                self._commits.commit_freeing_space(removes, "DELETE", {"day": day_text(day)})
+            for path in [p for p in self._commits.state.removes if name_of(p).day == day]:
+                _delete(self._root / path)
+                del self._commits.state.removes[path]
+            shutil.rmtree(self._aside / f"day={day_text(day)}", ignore_errors=True)
+            self._commits.keep_reserve()
         return sum(map(rows_of, adds))
 
     def verify(self) -> list[Finding]:
@@ -149,7 +152,9 @@ class DeltaLake(Lake):
             try:
                 parquet_reader.check(file)
             except CorruptFile as error:
-                what = "quarantine_file sets it aside; then refill its offsets from the log or import their source again"
+                what = (
+                    "quarantine_file sets it aside; then refill its offsets from the log or import their source again"
+                )
                 findings.append(Finding("error", file.path, error.why, what))
         for hole in self.holes():
             problem = f"rows of {day_text(hole.day)} at log offsets [{hole.first}, {hole.after}) were taken out"
@@ -161,17 +166,19 @@ class DeltaLake(Lake):
     def quarantine_file(self, path: str) -> Hole:
         add, name = self._add(path), name_of(path)
         kept = self._aside / f"day={day_text(name.day)}" / Path(path).name
-        with self._writing():
+        with self._writing(), self._mutex:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            self._commits.commit(
-                [remove_action(add, add["modificationTime"], "data")], "QUARANTINE", {"path": name.path}
-            )
-            self._commits.state.removes.pop(name.path, None)
             try:
-                os.rename(self._root / name.path, kept)
+                os.link(self._root / name.path, kept)
             except FileNotFoundError:
                 kept.touch()
+            except FileExistsError:
+                pass  # a crash came between this and the commit
             fsync_directory(kept.parent)
+            removes = [remove_action(add, add["modificationTime"], "data")]
+            self._commits.commit(removes, "QUARANTINE", {"path": name.path})
+            self._commits.state.removes.pop(name.path, None)
+            _delete(self._root / name.path)
         return Hole(name.day, name.first, name.after, str(kept))
 
     def holes(self) -> list[Hole]:
@@ -179,22 +186,18 @@ class DeltaLake(Lake):
         return [Hole(n.day, n.first, n.after, str(p)) for p, n in ((p, name_of(str(p))) for p in kept)]
 
     def refill(self, hole: Hole, batches: Iterable[Readings]) -> None:
-        beside = [a for a in self._adds(hole.day) if _same_range(a, hole)]
-        others = [
-            n
-            for n in (name_of(a["path"]) for a in self._adds(hole.day))
-            if n.first < hole.after and n.after > hole.first
-        ]
-        if len(others) != len(beside):
-            raise ValueError(f"{hole.path} lies within a file that was compacted since; import its source again")
-        with self._writing():
-            parts = self._write_days(_of_day(batches, hole.day), "c", hole.first, hole.after)
+        with self._writing(), self._written(_of_day(batches, hole.day)) as days, self._mutex:
+            within = [f for f in self.files(hole.day) if f.first < hole.after and f.after > hole.first]
+            if any((f.first, f.after) != (hole.first, hole.after) for f in within):
+                raise ValueError(f"{hole.path} lies within a file that was compacted since; import its source again")
+            parts = days.publish("r", hole.first, hole.after, self._commits.state.version + 1)
             when_ms = max((p.modified_ms for p in parts), default=0)
-            removes = [remove_action(a, when_ms, "data") for a in beside]
-            self._commit(parts, [*removes, *map(add_action, parts)], "REFILL")
-        for other in self.holes():
-            if (other.day, other.first, other.after) == (hole.day, hole.first, hole.after):
-                os.rename(other.path, f"{other.path}.refilled")
+            removes = [remove_action(self._add(f.path), when_ms, "data") for f in within]
+            self._commits.commit([*removes, *map(add_action, parts)], "REFILL")
+            for other in self.holes():
+                if (other.day, other.first, other.after) == (hole.day, hole.first, hole.after):
+                    os.rename(other.path, f"{other.path}.refilled")
+        self._checkpoint_when_due()
 
     def close(self) -> None:
         if self._lock >= 0:
@@ -215,30 +218,32 @@ class DeltaLake(Lake):
             self._broken = str(error)
             raise
 
-    def _write_days(self, batches: Iterable[Readings], kind: str, first: int, after: int) -> list[Part]:
-        version = self._commits.state.version + 1
-        days = _DayFiles(self._root, self._file_rows, lambda w, part: w.finish(kind, first, after, part, version))
+    @contextmanager
+    def _written(self, batches: Iterable[Readings]) -> Iterator[_DayFiles]:
+        """Finished files of the rows of `batches`, to be published and committed; removed where that fails."""
+        days = _DayFiles(self._root, self._file_rows)
         try:
             for batch in batches:
                 days.add(batch)
-            return days.finish()
+            days.finish()
+            yield days
+        except LakeBroken:
+            raise  # they may have been committed: the next opening judges
         except BaseException:
             days.abandon()
             raise
 
-    def _commit(self, parts: Sequence[Part], actions: Sequence[Action], operation: str) -> None:
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        directory = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self._root))
         try:
-            self._commits.commit(actions, operation)
-        except LakeBroken:
-            raise  # it may have been committed: the files stay for the next opening to judge
-        except BaseException:
-            self._unlink(parts)
-            raise
-        self._commits.checkpoint_when_due()
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
-    def _unlink(self, parts: Iterable[Part]) -> None:
-        for part in parts:
-            _delete(self._root / part.name.path)
+    def _checkpoint_when_due(self) -> None:
+        with self._mutex:
+            self._commits.checkpoint_when_due()
 
     # -- what there is
 
@@ -247,8 +252,8 @@ class DeltaLake(Lake):
         return self._root / "_aside"
 
     def _adds(self, day: int | None = None) -> list[Action]:
-        adds = self._commits.state.adds.values()
-        return list(adds) if day is None else [a for a in adds if a["partitionValues"]["day"] == day_text(day)]
+        adds = list(self._commits.state.adds.values())
+        return adds if day is None else [a for a in adds if a["partitionValues"]["day"] == day_text(day)]
 
     def _add(self, path: str) -> Action:
         name = name_of(path)
@@ -261,7 +266,8 @@ class DeltaLake(Lake):
 
     def _sweep(self) -> None:
         """Remove what a crash left; where commits had to be taken back, their files are kept aside, for people."""
-        shutil.rmtree(self._root / f"{TEMPORARY}runs", ignore_errors=True)
+        for scratch in self._root.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(scratch, ignore_errors=True)
         state, aside = self._commits.state, self._aside / "uncommitted"
         for path in self._root.glob("day=*/*"):
             known = f"{path.parent.name}/{path.name}"
@@ -272,9 +278,6 @@ class DeltaLake(Lake):
                 os.rename(path, aside / f"{path.parent.name}-{path.name}")
             else:
                 _delete(path)
-        self._remove_empty_days()
-
-    def _remove_empty_days(self) -> None:
         for directory in self._root.glob("day=*"):
             with suppress(OSError):  # not empty
                 directory.rmdir()
@@ -300,14 +303,13 @@ class _DayFiles:
     OPEN_FILES = 64
     WAITING_ROWS = 4 * ROW_GROUP_ROWS
 
-    def __init__(self, root: Path, file_rows: int, finish: Callable[[PartWriter, int], Part]):
-        self._root, self._file_rows, self._finish = root, file_rows, finish
+    def __init__(self, root: Path, file_rows: int):
+        self._root, self._file_rows = root, file_rows
         self._waiting: dict[int, list[Readings]] = {}
         self._rows: dict[int, int] = {}
         self._writers: dict[int, PartWriter] = {}
         self._all: list[PartWriter] = []
-        self._parts: list[Part] = []
-        self._counts: dict[int, int] = {}
+        self._finished: list[PartWriter] = []
 
     def add(self, batch: Readings) -> None:
         for day, rows in _by_day(batch):
@@ -318,20 +320,27 @@ class _DayFiles:
         while sum(self._rows.values()) > self.WAITING_ROWS:
             self._flush(max(self._rows, key=self._rows.__getitem__))
 
-    def finish(self) -> list[Part]:
-        """Files and directories on disk; the parts in the order in which they were finished."""
+    def finish(self) -> None:
+        """All files closed, their bytes on disk."""
         for day in sorted(self._rows):
             self._flush(day)
         for day in list(self._writers):
             self._close(day)
-        directories = {self._root / p.name.path for p in self._parts}
-        for directory in {d.parent for d in directories}:
+
+    def publish(self, kind: str, first: int, after: int, version: int) -> list[Part]:
+        """All files under their names, and these on disk."""
+        counts: Counter[int] = Counter()
+        parts = []
+        for writer in self._finished:
+            parts.append(writer.publish(kind, first, after, counts[writer.day], version))
+            counts[writer.day] += 1
+        for directory in sorted({(self._root / part.name.path).parent for part in parts}):
             fsync_directory(directory)
-        if any(w.new_directory for w in self._all):
-            fsync_directory(self._root)
-        return self._parts
+        fsync_directory(self._root)
+        return parts
 
     def abandon(self) -> None:
+        """Remove all files, finished or not."""
         for writer in self._all:
             writer.abandon()
 
@@ -361,9 +370,9 @@ class _DayFiles:
         return writer
 
     def _close(self, day: int) -> None:
-        number = self._counts.get(day, 0)
-        self._counts[day] = number + 1
-        self._parts.append(self._finish(self._writers.pop(day), number))
+        writer = self._writers.pop(day)
+        writer.finish()
+        self._finished.append(writer)
 
 
 def _by_day(batch: Readings) -> Iterator[tuple[int, Readings]]:
@@ -372,6 +381,8 @@ def _by_day(batch: Readings) -> Iterator[tuple[int, Readings]]:
         return
     start = batch.start
     low, high = int(start.min()) // DAY_MS, int(start.max()) // DAY_MS
+    if low < _DAYS_MIN or high > _DAYS_MAX:
+        raise ValueError("a start is outside of the years 1 to 9999; quarantine such readings on arrival")
     if low == high:
         yield low, batch
         return
@@ -392,9 +403,12 @@ def _of_day(batches: Iterable[Readings], wanted: int) -> Iterator[Readings]:
                 yield rows
 
 
-def _same_range(add: Action, hole: Hole) -> bool:
-    name = name_of(add["path"])
-    return (name.first, name.after) == (hole.first, hole.after)
+def _is_compacted(file: LakeFile) -> bool:
+    return name_of(file.path).kind == "c"
+
+
+def _range(file: LakeFile) -> tuple[int, int]:
+    return file.first, file.after
 
 
 def _unchanged(add: Action) -> Action:

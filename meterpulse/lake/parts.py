@@ -5,8 +5,8 @@ group is also hashed as a whole (the hashes are in the footer) and the hash of t
 
     day=2026-03-08/w-<first>-<after>-<part>-v<version>-<footer hash>.parquet
 
-`w` was written from the log, `c` replaces all older files of the day within [first, after). With the version of the
-commit that added it, a damaged commit can be rebuilt from names alone.
+`w` was written from the log; `c` (compacted) and `r` (refilled) replace all older files of the day within
+[first, after). With the version of the commit that added it, a damaged commit can be rebuilt from names alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
 )
 GROUP_HASHES = b"meterpulse.groups"
 TEMPORARY = ".new-"
-_NAME = re.compile(r"day=(\d{4,}-\d\d-\d\d)/([wc])-(\d+)-(\d+)-(\d+)-v(\d+)-([0-9a-f]{16})\.parquet")
+_NAME = re.compile(r"day=(\d{4,}-\d\d-\d\d)/([wcr])-(\d+)-(\d+)-(\d+)-v(\d+)-([0-9a-f]{16})\.parquet")
 _ENCODINGS = ("BYTE_STREAM_SPLIT", "DELTA_BINARY_PACKED")
 _SAMPLE_ROWS = 1 << 14
 
@@ -91,21 +91,21 @@ class Part:
 
 
 class PartWriter:
-    """One data file of one day; row groups go in one by one, `finish` names and syncs it, `abandon` leaves no trace."""
+    """One data file of one day; row groups go in one by one, then `finish` and `publish`; `abandon` leaves no trace."""
 
     def __init__(self, root: Path, day: int):
         self.rows, self.day = 0, day
         self._root, self._directory = root, root / f"day={day_text(day)}"
-        self.new_directory = not self._directory.is_dir()
-        self._directory.mkdir(parents=True, exist_ok=True)
         self._sink: _Sink | None = None
         self._parquet: pq.ParquetWriter | None = None
         self._groups: list[str] = []
+        self._footer = ""
         self._channels = (1 << 32, -1)
 
     def write(self, table: pa.Table) -> None:
         """One row group."""
         if self._sink is None or self._parquet is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
             self._sink = _Sink(_temporary(self._directory))
             self._parquet = _parquet_writer(self._sink, table)
         self._parquet.write_table(table, row_group_size=table.num_rows)
@@ -113,18 +113,22 @@ class PartWriter:
         self.rows += table.num_rows
         self._channels = _widened(self._channels, table.column("channel"))
 
-    def finish(self, kind: str, first: int, after: int, part: int, version: int) -> Part:
-        """The file under its name, its bytes on disk; the directory entry is the caller's to sync."""
+    def finish(self) -> None:
+        """Close the file; its bytes are on disk on return."""
         assert self._sink is not None and self._parquet is not None, "a file without rows has no place in the lake"
         self._parquet.add_key_value_metadata({GROUP_HASHES: json.dumps(self._groups)})
         self._parquet.close()
-        name = Name(self.day, kind, first, after, part, version, self._sink.cut().split(":")[1])
+        self._footer = self._sink.cut().split(":")[1]
         self._sink.sync()
-        target = self._root / name.path
-        os.rename(self._sink.path, target)
-        self._sink.path = target
         self._sink.close()
-        modified_ms = os.stat(target).st_mtime_ns // 1_000_000
+
+    def publish(self, kind: str, first: int, after: int, part: int, version: int) -> Part:
+        """The finished file under its name; the directory entry is the caller's to sync."""
+        assert self._sink is not None
+        name = Name(self.day, kind, first, after, part, version, self._footer)
+        os.rename(self._sink.path, self._root / name.path)
+        self._sink.path = self._root / name.path
+        modified_ms = os.stat(self._sink.path).st_mtime_ns // 1_000_000
         return Part(name, self.rows, self._sink.size, self._channels, modified_ms)
 
     def abandon(self) -> None:
@@ -194,6 +198,7 @@ def _parquet_writer(sink: _Sink, table: pa.Table) -> pq.ParquetWriter:
         compression="zstd",
         compression_level=1,
         write_statistics=["channel"],
+        write_batch_size=1 << 14,
         write_page_checksum=True,
         store_schema=False,
     )
