@@ -33,7 +33,7 @@ _LOW_16 = np.uint64(0xFFFF)
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
 _MIX_B = np.uint64(0xC2B2AE3D27D4EB4F)
 _U0, _U1, _U3, _U4, _U8 = (np.uint64(i) for i in (0, 1, 3, 4, 8))
-_U15, _U16, _U29, _U32, _U56 = (np.uint64(i) for i in (15, 16, 29, 32, 56))
+_U15, _U16, _U29, _U32, _U56, _U64 = (np.uint64(i) for i in (15, 16, 29, 32, 56, 64))
 
 # Why a text was refused: the codes that `check_texts` gives.
 OK, EMPTY, TOO_LONG, CONTROL, NOT_UTF8 = 0, 1, 2, 3, 4
@@ -107,8 +107,9 @@ def _home(h, groups):
 
 
 @njit(nogil=True, cache=True)
-def _probe(slots, size, cells, heap, heap_end, count, home, fingerprint, k0, k1, at, end):
+def _probe(table, home, fingerprint, k0, k1, at, end):
     """The index of a text, slot by slot from its home group to the first empty slot."""
+    slots, size, cells, heap, heap_end, count = table
     s = home * _U8
     while True:
         slot = load8(slots + s * _U8)
@@ -143,10 +144,12 @@ def find(slots, cells, heap, count, offsets, data, out):
     homes = np.empty(BLOCK, np.uint64)
     maybe = np.empty(BLOCK, np.uint64)
     waiting = np.empty(BLOCK, np.uint64)
+    slot_end = slot_at + groups * _U64
     guess = _U0
     for first in range(0, n, BLOCK):
         after = min(first + BLOCK, n)
         m = _U0
+        some_long = False
         begin = np.uint64(offsets[first])
         for i in range(np.uint64(first), np.uint64(after)):
             stop = np.uint64(offsets[i + _U1])
@@ -159,39 +162,38 @@ def find(slots, cells, heap, count, offsets, data, out):
                 continue
             h = _mix(k0, k1)
             home = _home(h, groups)
-            prefetch(slot_at + home * np.uint64(64))
+            prefetch(slot_at + home * _U64)
             keys0[m] = k0
             keys1[m] = k1
             places[m] = at
             prints[m] = h & _LOW_32
             homes[m] = home
             waiting[m] = i
+            some_long |= k1 >= _TAG
             m += _U1
         for j in range(m):
-            match = match_line(slot_at + homes[j] * np.uint64(64), prints[j]) & _LOW_32
-            maybe[j] = match
-            prefetch(cell_at + (match - _U1) * _U16)
+            line = slot_at + homes[j] * _U64
+            match = match_line(line, prints[j])
+            while match == _U0 and load8(line + _U56) != _U0:  # a full line: the text may lie in the next one
+                line += _U64
+                if line == slot_end:
+                    line = slot_at
+                match = match_line(line, prints[j])
+            maybe[j] = match & _LOW_32
+            prefetch(cell_at + (maybe[j] - _U1) * _U16)
+        if some_long:
+            for j in range(m):
+                if maybe[j] != _U0 and keys1[j] >= _TAG:
+                    prefetch(heap_at + (load8(cell_at + (maybe[j] - _U1) * _U16) >> _U16))
         for j in range(m):
             index = maybe[j] - _U1  # none: wraps round to a number above any count
             if index < count and _is(cell_at, heap_at, heap_end, index, keys0[j], keys1[j], places[j], data_end):
                 out[waiting[j]] = np.uint32(index)
-            elif maybe[j] == _U0 and load8(slot_at + homes[j] * np.uint64(64) + np.uint64(56)) == _U0:
-                out[waiting[j]] = NOT_FOUND  # its group of slots has room, so it cannot lie farther on
-            else:
-                out[waiting[j]] = _probe(
-                    slot_at,
-                    size,
-                    cell_at,
-                    heap_at,
-                    heap_end,
-                    count,
-                    homes[j],
-                    prints[j],
-                    keys0[j],
-                    keys1[j],
-                    places[j],
-                    data_end,
-                )
+            elif maybe[j] == _U0:
+                out[waiting[j]] = NOT_FOUND
+            else:  # another text with the same fingerprint, or one that is just being added
+                table = slot_at, size, cell_at, heap_at, heap_end, count
+                out[waiting[j]] = _probe(table, homes[j], prints[j], keys0[j], keys1[j], places[j], data_end)
         if out[after - 1] != NOT_FOUND:
             guess = np.uint64(out[after - 1]) + _U1
 
@@ -233,7 +235,7 @@ def add(slots, cells, heap, count, offsets, data, wanted, new_cells, new_heap, h
                 keys0[j] = k0
                 keys1[j] = k1
                 hashes[j] = _mix(k0, k1)
-                prefetch(slot_at + _home(hashes[j], groups) * np.uint64(64))
+                prefetch(slot_at + _home(hashes[j], groups) * _U64)
         for j in range(np.uint64(block)):
             i = np.uint64(first) + j
             if not wanted[i]:
@@ -286,7 +288,7 @@ def index_cells(slots, cells, first, after):
             k0 = cells[c]
             k1 = cells[c + _U1]
             hashes[j] = _mix(k0 & _LOW_16 if k1 >= _TAG else k0, k1)
-            prefetch(slot_at + _home(hashes[j], groups) * np.uint64(64))
+            prefetch(slot_at + _home(hashes[j], groups) * _U64)
         for j in range(block):
             s = _home(hashes[j], groups) * _U8
             while slots[s] != _U0:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from meterpulse.model.channel import NO_AREA, NOT_FOUND, Utility
+from meterpulse.model.channel import NO_AREA, Utility
 from meterpulse.model.problem import Problem
+from meterpulse.registry.intake import REFERENCES
 from meterpulse.registry.profiles import public_multiplier
 from meterpulse.registry.store import Store
 
@@ -48,33 +50,19 @@ def batches(
     usage_point: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Channels with an index of at least `after` that pass all filters, ordered by index, in batches of SCHEMA."""
-    table, areas, left = store.table, store.areas, limit
-    wanted: dict[str, Any] = {}
-    for name, value in (("customer", customer), ("usage_point", usage_point)):
-        if value is not None:
-            wanted[name] = store.texts[name].view().find_one(value)
-            if wanted[name] == NOT_FOUND:
-                return
-    if utility is not None:
-        if utility not in Utility.__members__:
-            raise Problem(422, "bad-filter", "No such utility", f"utility takes {', '.join(Utility.__members__)}")
-        of_profile = table.profiles.utility == Utility[utility]
+    table = store.table
+    areas, left = store.areas, None if limit is None else max(limit, 0)
+    if utility is not None and utility not in Utility.__members__:
+        raise Problem(422, "bad-filter", "No such utility", f"utility takes {', '.join(Utility.__members__)}")
+    of_profile = np.ones(65536, bool) if utility is None else table.profiles.utility == Utility[utility]
+    inside = np.ones(len(areas) + 1, bool)
     if area is not None:
         number = areas.index(area)
-        if number is None:
-            return
-        inside = np.append(areas.under(number), False)
-    for first in range(max(after, 0), table.count, _SCAN):
-        part = slice(first, min(first + _SCAN, table.count))
-        mask = np.ones(part.stop - first, bool)
-        for name, value in wanted.items():
-            mask &= store.columns[name].view[part] == value
-        if utility is not None:
-            mask &= of_profile[table.profile[part]]
-        if area is not None:
-            mask &= inside[np.minimum(table.area[part], len(areas))]
-        found = np.flatnonzero(mask).astype(np.uint32) + np.uint32(first)
-        found = found if left is None else found[: max(left, 0)]
+        inside = np.append(areas.under(number) if number is not None else np.zeros(len(areas), bool), False)
+    names = {"customer": customer, "usage_point": usage_point}
+    names = {name: value for name, value in names.items() if value is not None}
+    for found in _candidates(store, max(after, 0), table.count, names):
+        found = found[of_profile[table.profile[found]] & inside[np.minimum(table.area[found], len(areas))]][:left]
         for at in range(0, len(found), _BATCH):
             yield rows_of(store, found[at : at + _BATCH])
         if left is not None:
@@ -83,17 +71,27 @@ def batches(
                 return
 
 
+def _candidates(store: Store, first: int, count: int, names: dict[str, str]) -> Iterator[np.ndarray]:
+    """uint32[]: the channels [first, count) of the references in `names`; without any, all, a part at a time."""
+    if names:
+        parts = [store.channels_of(reference, name) for reference, name in names.items()]
+        found = reduce(np.intersect1d, parts)
+        yield found[(found >= first) & (found < count)]
+    else:
+        for at in range(first, count, _SCAN):
+            yield np.arange(at, min(at + _SCAN, count), dtype=np.uint32)
+
+
 def rows_of(store: Store, indices: np.ndarray) -> pa.RecordBatch:
     """The channels of the indices, in SCHEMA."""
-    table, book, areas = store.table, store.book.rows[:], store.areas
+    table = store.table  # first: what it refers to is in the others, which may be newer
+    book, areas = store.book.rows, store.areas
     profile = table.profile[indices]
     used, place = np.unique(profile, return_inverse=True)
     fields = [book[number].fields() for number in used.tolist()]
     area = table.area[indices]
-    texts = {
-        name: store.texts[name].view().texts(store.columns[name].view[indices])
-        for name in ("usage_point", "meter", "customer")
-    }
+    numbers = {name: store.columns[name].view[indices] for name in REFERENCES}
+    texts = {name: store.texts[name].view().texts(number) for name, number in numbers.items()}
     columns = []
     for field in SCHEMA:
         if field.name == "id":

@@ -48,7 +48,8 @@ class Registry:
 
     @property
     def table(self) -> ChannelTable:
-        """All channels as of now, for the hot path. Immutable: ask again after a registration."""
+        """All channels as of now, for the hot path. It never changes, so ask again for each batch of readings; `areas`,
+        asked for after it, has all the areas that are in it."""
         return self._store.table
 
     @property
@@ -165,7 +166,7 @@ class Registry:
         check_name("meter", new_meter, optional=False)
         with self._store.writing():
             store = self._store
-            channels = self._channels_at(usage_point)
+            channels = store.channels_of("usage_point", usage_point)
             if not len(channels):
                 raise Problem(404, "unknown-usage-point", "No such usage point", f"{usage_point!r} has no channels")
             old = store.texts["meter"].view().find_one(old_meter)
@@ -200,7 +201,7 @@ class Registry:
                 {"meter": row["old_meter"], "from_ms": since.pop(row["old_meter"], None), "until_ms": row["at_ms"]}
             )
             since[row["new_meter"]] = row["at_ms"]
-        there = self._store.columns["meter"].view[self._channels_at(usage_point)]
+        there = self._store.columns["meter"].view[self._store.channels_of("usage_point", usage_point)]
         now = dict.fromkeys(filter(None, self._store.texts["meter"].view().texts(there).to_pylist()))
         return past + [{"meter": meter, "from_ms": since.get(meter), "until_ms": None} for meter in now]
 
@@ -219,8 +220,3 @@ class Registry:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _channels_at(self, usage_point: str) -> np.ndarray:
-        place = self._store.texts["usage_point"].view().find_one(usage_point)
-        column = self._store.columns["usage_point"].view[: self.table.count]
-        return np.flatnonzero(column == place).astype(np.uint32) if place != NOT_FOUND else np.empty(0, np.uint32)

@@ -14,17 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from meterpulse.model.channel import NOT_FOUND
 from meterpulse.model.problem import Problem
 from meterpulse.registry.areas import Area, Areas
-from meterpulse.registry.columns import Column
+from meterpulse.registry.columns import Column, SnapshotColumn
 from meterpulse.registry.intake import REFERENCES
 from meterpulse.registry.ledger import Change, Ledger
 from meterpulse.registry.profiles import ProfileBook
+from meterpulse.registry.ranges import Ranges
 from meterpulse.registry.table import Table
 from meterpulse.registry.texts import TextIndex
 
-COLUMNS = {"profile": np.uint16, "area": np.uint32} | dict.fromkeys(REFERENCES, np.uint32)
-"""Per channel, by dense index. Usage point, customer and meter are places in the set of texts of the same name,
+HOT = {"profile": np.uint16, "area": np.uint32}
+"""What the hot path reads per channel, by dense index. Profile is a number in the book, area one in `area_rows`,
+NO_AREA where there is none; usage point, customer and meter, the REFERENCES, are numbers in `texts` of the same name,
 NOT_FOUND where there is none."""
 
 
@@ -104,9 +107,17 @@ class Store:
         if rows:
             for name, (channels, values) in redo.items():
                 self.columns[name].put(channels, values)
+                if name in self._ranges:
+                    self._ranges[name].widen(channels, values)
                 self.columns[name].sync()
             self.ledger.clear_redo()
         self._publish(areas_changed=bool(edited_areas) or len(self.area_rows) > self._areas)
+
+    def channels_of(self, reference: str, name: str) -> np.ndarray:
+        """uint32[]: the channels of a usage point, customer or meter, ascending."""
+        column = self.columns[reference].view[: self.table.count]
+        number = self.texts[reference].view().find_one(name)
+        return self._ranges[reference].indices_of(number, column) if number != NOT_FOUND else np.empty(0, np.uint32)
 
     def area_number(self, name: str) -> int | None:
         """The number of an area, also of one that is not committed yet."""
@@ -146,8 +157,9 @@ class Store:
         extents = self.ledger.extents()
         self.count, self.version = extents.get("channels", 0), extents.get("version", 0)
         self.columns = {
-            name: Column(self.directory / f"channel.{name}", dtype, self.count) for name, dtype in COLUMNS.items()
-        }
+            name: SnapshotColumn(self.directory / f"channel.{name}", dtype, self.count) for name, dtype in HOT.items()
+        } | {name: Column(self.directory / f"channel.{name}", np.uint32, self.count) for name in REFERENCES}
+        self._ranges = {name: Ranges() for name in REFERENCES}
         self.texts = {
             name: TextIndex(self.directory, name, extents.get(f"{name}.count", 0), extents.get(f"{name}.heap", 0))
             for name in ("id", *REFERENCES)
@@ -163,7 +175,7 @@ class Store:
         if not self.ledger.redo() or not (self._lock is not None or self._take_lock()):
             return
         for name, channel, value in self.ledger.redo():
-            self.columns[name].write(channel, np.array([value]))
+            self.columns[name].put(np.array([channel]), np.array([value]))
         for column in self.columns.values():
             column.sync()
         self.ledger.clear_redo()
@@ -172,7 +184,8 @@ class Store:
         if areas_changed:
             self.areas = Areas.of(self.area_rows)
         self._profiles, self._areas = len(self.book.rows), len(self.area_rows)
-        profile, area = (self.columns[name].view[: self.count] for name in ("profile", "area"))
+        profile, area = (self.columns[name].view[: self.count] for name in HOT)
+        profile.flags.writeable = area.flags.writeable = False
         self.table = Table(self.count, profile, area, self.book.columns(), self.texts["id"].view())
 
     def _take_lock(self) -> bool:

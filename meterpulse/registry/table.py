@@ -13,8 +13,7 @@ from meterpulse.registry.texts import TextView
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The first `count` channels. Never changes in length; a later one comes from `Registry.table`. Profile and area
-    of a channel are the current ones, so a change of area is seen here too."""
+    """The first `count` channels as of one moment; it never changes. A later one comes from `Registry.table`."""
 
     count: int
     profile: np.ndarray  # uint16[count]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,7 +174,10 @@ class TextIndex:
 
     def _build(self, count: int) -> np.ndarray:
         size = max(1024, -(-int(count / _ROOMY) // loops.GROUP) * loops.GROUP)
-        slots = np.frombuffer(mmap.mmap(-1, 8 * size), np.uint64)
+        memory = mmap.mmap(-1, 8 * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with suppress(OSError):  # a kernel may have none
+            memory.madvise(mmap.MADV_HUGEPAGE)  # every access is to another page
+        slots = np.frombuffer(memory, np.uint64)
         loops.index_cells(slots, self._cells.view, 0, self.count)
         return slots
 

@@ -307,6 +307,40 @@ def test_a_registration_of_200_000_rows_maps_every_id_back(tmp_path):
         assert registry.channels(customer="H-050000")["id"].to_pylist() == ["E-0150000", "E-0150001", "E-0150002"]
 
 
+def test_a_table_never_changes(registry):
+    registry.register([home(1), home(2)])
+    before, areas = registry.table, registry.areas
+    registry.register([home(1, area="10009", class_="business"), home(3, area="10010")])
+    assert (before.count, before.profile.tolist(), before.area.tolist()) == (2, [0, 0], [0, 0])
+    assert (len(before.profiles.utility), areas.names) == (1, ["10003"])
+    assert before.lookup_one("E-0003") == NOT_FOUND
+    now = registry.table
+    assert (now.profile.tolist(), [registry.areas.names[area] for area in now.area]) == (
+        [1, 0, 0],
+        ["10009", "10003", "10010"],
+    )
+    with pytest.raises(ValueError):
+        now.area[0] = 7
+
+
+def test_a_customer_is_found_wherever_their_channels_lie(registry):
+    rows = 10_000
+    names = [f"H-{i * 7919 % 3000}" for i in range(rows)]
+    words = {"utility": ["gas"] * rows, "unit": ["m3"] * rows}
+    registry.register(pa.table({"id": [f"G-{i}" for i in range(rows)], "customer": names} | words))
+    for customer in ("H-0", "H-1234", "H-2999"):
+        expected = [i for i in range(rows) if names[i] == customer]
+        assert registry.channels(customer=customer)["index"].to_pylist() == expected
+    registry.register([{"id": "G-17", "utility": "gas", "unit": "m3", "customer": "new"}])
+    registry.register([{"id": "G-9999", "utility": "gas", "unit": "m3", "customer": "new"}])
+    registry.register([Channel("G-10000", "gas", "m3", customer="new"), Channel("none", "gas", "m3")])
+    assert registry.channels(customer="new")["index"].to_pylist() == [17, 9999, 10000]
+    assert registry.channels(customer="new", after=18)["index"].to_pylist() == [9999, 10000]
+    assert registry.channels(customer=names[17])["index"].to_pylist() == [
+        i for i in range(rows) if names[i] == names[17] and i not in (17, 9999)
+    ]
+
+
 def test_threads_read_while_one_registers(registry):
     registry.register([home(0)])
     done, wrong = threading.Event(), []
