@@ -144,7 +144,7 @@ def _shortest(values, mantissa, exponent, plain):  # type: ignore[no-untyped-def
         for places in range(10):
             scaled = x * power
             near = np.rint(scaled)
-            if abs(scaled) > 2.0**31 or (x != 0.0 and near == 0.0 and places == 9) or (near == 0.0 and np.signbit(x)):
+            if abs(x) >= 2.0**24 or abs(scaled) > 2.0**31 or (x != 0.0 and near == 0.0 and places == 9) or (near == 0.0 and np.signbit(x)):
                 break
             distance = abs(near / power - x)
             if distance == 0.0 or (distance < half * 0.99 and abs(fraction) != 0.5):
