@@ -230,9 +230,8 @@ def main() -> None:
 
     try:
         if not options.json:
-            print(
-                f"{channels:,} channels; {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-            )
+            machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+            print(f"{channels:,} channels; {machine}")
         source = directory / "channels.parquet"
         write_channels(source, channels)
         registry = directory / "registry"
@@ -264,7 +263,7 @@ def main() -> None:
             got = in_own_process(look_up, registry, channels, order)
             rate, low, high = statistics.median(got["rates"]), min(got["rates"]), max(got["rates"])
             least = MUST_LOOKUPS if order == "in order" else None
-            note = f"{low / 1e6:.1f}-{high / 1e6:.1f}, touched {got['files'] / 1e6:,.0f} MB, own {got['own'] / 1e6:,.0f} MB"
+            note = f"{low / 1e6:.1f}-{high / 1e6:.1f}, touched {got['files'] / 1e6:,.0f} MB"
             line(f"look-up, {order}", rate / 1e6, "M/s", least and least / 1e6, least=True, note=note)
             if order == "random":
                 line("resident after it", (got["files"] + got["own"]) / 1e6, "MB", MUST_RESIDENT_BYTES / 1e6)

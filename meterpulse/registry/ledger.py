@@ -7,6 +7,7 @@ whenever the process ends, opening finishes the work.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ class Ledger:
                     connection.execute(update(AreaRow).where(AreaRow.number == number).values(**_area_row(area)))
                 _insert(connection, ChannelChangeRow, change.history)
                 _insert(connection, MeterExchangeRow, change.exchanges)
+                connection.execute(delete(RedoRow))  # earlier changes in place are in their files
                 _insert(connection, RedoRow, change.redo)
         except OperationalError as error:
             if "full" in str(error.orig):
@@ -105,8 +107,9 @@ class Ledger:
             raise
 
     def clear_redo(self) -> None:
-        """The changes in place are on disk in their files."""
-        with self._engine.begin() as connection:
+        """The changes in place are on disk in their files. If this fails, the next commit does it; doing them again at
+        an opening in between does no harm."""
+        with suppress(OperationalError), self._engine.begin() as connection:
             connection.execute(delete(RedoRow))
 
     def exchanges(self, usage_point: str | None = None) -> list[dict[str, Any]]:

@@ -163,7 +163,10 @@ class Registry:
         Raises Problem 404 for a usage point without channels, 409 where `old_meter` is not the meter there, or where a
         later exchange is known already.
         """
-        check_name("meter", new_meter, optional=False)
+        try:
+            check_name("meter", new_meter, optional=False)
+        except ChannelError as error:
+            raise Problem(422, "bad-meter", "This is no meter", str(error)) from None
         with self._store.writing():
             store = self._store
             channels = store.channels_of("usage_point", usage_point)

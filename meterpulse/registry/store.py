@@ -63,12 +63,13 @@ class Store:
                         "Another process writes this registry",
                         f"{self.directory} is in use; register over that process's HTTP address or stop it first",
                     )
-                if self.ledger.extents().get("version", 0) != self.version:
+                if self.ledger.extents().get("version", 0) != self.version or self.ledger.redo():
                     self._load()
             try:
                 yield
             except BaseException as error:
-                self._load()
+                if self._staged() or not isinstance(error, Problem) or error.status >= 500:
+                    self._load()
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise Problem(507, "disk-full", "The disk is full", "free some space and register again") from error
                 raise
@@ -85,9 +86,7 @@ class Store:
         for file in (*self.columns.values(), *self.texts.values()):
             file.sync()
         self.version += 1
-        extents = {"channels": self.count, "version": self.version}
-        for name, text in self.texts.items():
-            extents |= {f"{name}.count": text.count, f"{name}.heap": text.heap_used}
+        lengths = self._lengths()
         rows = [
             {"target": name, "channel": channel, "value": value}
             for name, (channels, values) in (redo or {}).items()
@@ -95,7 +94,7 @@ class Store:
         ]
         self.ledger.commit(
             Change(
-                extents,
+                lengths | {"version": self.version},
                 profiles=list(enumerate(self.book.rows))[self._profiles :],
                 areas=list(enumerate(self.area_rows))[self._areas :],
                 edited_areas=[(number, self.area_rows[number]) for number in edited_areas or ()],
@@ -104,6 +103,7 @@ class Store:
                 redo=rows,
             )
         )
+        self._committed = lengths
         if rows:
             for name, (channels, values) in redo.items():
                 self.columns[name].put(channels, values)
@@ -130,7 +130,9 @@ class Store:
         return len(self.area_rows) - 1
 
     def save(self) -> None:
-        """Write the hash tables that grew much since they were last written."""
+        """Write the hash tables that grew much since they were last written, and commit what they would hold."""
+        if self._staged():
+            self.commit()
         for text in self.texts.values():
             text.save()
         self._publish(areas_changed=False)
@@ -139,7 +141,7 @@ class Store:
         """Write the hash tables, close the files, let other processes write. Tables handed out stay readable."""
         with self._mutex:
             for text in self.texts.values():
-                if self._lock is not None:
+                if self._lock is not None and not self._staged():
                     text.save(tail=0)
                 text.abandon()
             for column in self.columns.values():
@@ -167,8 +169,20 @@ class Store:
         self.book = ProfileBook(self.ledger.profiles())
         self.area_rows = self.ledger.areas()
         self._area_numbers = {area.name: number for number, area in enumerate(self.area_rows)}
+        self._committed = self._lengths()
         self._finish_redo()
         self._publish(areas_changed=True)
+
+    def _lengths(self) -> dict[str, int]:
+        """What counts of each file."""
+        lengths = {"channels": self.count}
+        for name, text in self.texts.items():
+            lengths |= {f"{name}.count": text.count, f"{name}.heap": text.heap_used}
+        return lengths
+
+    def _staged(self) -> bool:
+        """Whether something was added that is not committed."""
+        return self._lengths() != self._committed
 
     def _finish_redo(self) -> None:
         """Put changes into the files that a killed process had committed; a living one is about to do it itself."""

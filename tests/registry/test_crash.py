@@ -184,6 +184,36 @@ def test_a_commit_that_fails_leaves_no_trace(tmp_path, monkeypatch):
         assert registry.table.lookup_one("two") == NOT_FOUND
 
 
+def test_a_change_left_undone_by_a_killed_writer_is_done_by_the_next_one(tmp_path):
+    def row(id, area):
+        return {"id": id, "utility": "gas", "unit": "m3", "area": area}
+
+    writer = Registry.open(tmp_path)
+    writer.register([row("one", "A"), row("two", "A")])
+    store = writer._store
+    store.columns["area"].put = lambda *_: None  # dies before the file is changed
+    store.ledger.clear_redo = lambda: None
+    writer.register([row("one", "B")])
+    reader = Registry.open(tmp_path)  # while the writer is alive, it is left to finish
+    assert len(reader._store.ledger.redo()) == 1
+    writer.close()
+    reader.register([row("two", "C")])
+    with Registry.open(tmp_path) as third:
+        assert third.channels()["area"].to_pylist() == ["B", "C"]
+    reader.close()
+
+
+def test_names_of_refused_rows_do_not_get_into_the_saved_table(tmp_path):
+    refused = {"id": "one", "utility": "water", "unit": "L", "customer": "X"}
+    with Registry.open(tmp_path) as registry:
+        registry.register([Channel("one", "gas", "m3", customer="W")])
+        assert registry.register([refused]).refused == 1
+    with Registry.open(tmp_path) as registry:
+        registry.register([Channel("two", "gas", "m3", customer="Y"), Channel("three", "gas", "m3", customer="X")])
+        assert registry.channels(customer="Y")["id"].to_pylist() == ["two"]
+        assert registry.channels(customer="X")["id"].to_pylist() == ["three"]
+
+
 def test_files_that_are_shorter_than_committed_are_refused(tmp_path):
     with Registry.open(tmp_path) as registry:
         registry.register([Channel(f"E-{i}", "gas", "m3") for i in range(10)])
