@@ -46,7 +46,10 @@ class Canonical(Format):
             container = _container(file.read(64 * 1024))
         if container is None:
             raise BodyError(422, f"{path.name} has neither the columns nor the container of a canonical file")
-        return _READERS[container](path, after)
+        try:
+            yield from _READERS[container](path, after)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise BodyError(422, f"{path.name} cannot be read as {container}: {str(error)[:200]}") from None
 
 
 def _container(head: bytes) -> str | None:
@@ -100,19 +103,15 @@ def _json(path: Path, after: int) -> Iterator[FileBatch]:
 
 
 def _parquet(path: Path, after: int) -> Iterator[FileBatch]:
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            schema = file.schema_arrow
-            check_schema(schema)
-            names = [name for name in schema.names if name in COLUMNS]
-            position = 0
-            for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-                position += batch.num_rows
-                if position > after:
-                    rest = batch.slice(max(0, batch.num_rows - (position - after)))
-                    yield FileBatch(_body(rest), ARROW, rest.num_rows, position)
-    except (pa.ArrowException, OSError) as error:
-        raise BodyError(422, f"{path.name} cannot be read as Parquet: {str(error)[:200]}") from None
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        check_schema(file.schema_arrow)
+        names = [name for name in file.schema_arrow.names if name in COLUMNS]
+        position = 0
+        for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+            position += batch.num_rows
+            if position > after:
+                rest = batch.slice(max(0, batch.num_rows - (position - after)))
+                yield FileBatch(_body(rest), ARROW, rest.num_rows, position)
 
 
 def _arrow_file(path: Path, after: int) -> Iterator[FileBatch]:

@@ -58,14 +58,14 @@ def chunks(path: Path, after: int, size: int = CHUNK_BYTES) -> Iterator[tuple[by
         file.seek(after)
         rest = b""
         while block := file.read(size):
-            whole, newline, rest_of_block = block.rpartition(b"\n")
-            if not newline:
+            cut = block.rfind(b"\n") + 1 if len(block) == size else len(block)  # a short block is the file's last
+            if cut:
+                lines, rest = rest + block[:cut], block[cut:]
+                yield lines, file.tell() - len(rest)
+            else:
                 rest += block
                 if len(rest) > LINE_BYTES_MAX:
                     raise BodyError(422, f"{path.name} has a line of more than {LINE_BYTES_MAX} bytes")
-                continue
-            lines, rest = rest + whole + newline, rest_of_block
-            yield lines, file.tell() - len(rest)
         if rest:
             yield rest, file.tell()
 
