@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 class Backing(Protocol):
     """What a city needs of whoever holds the data; answers have the shapes of the HTTP API."""
 
-    def usage(self, query: Mapping[str, Any]) -> bytes:
-        """The JSON of /v1/usage."""
+    def usage(self, query: Mapping[str, Any], form: str) -> bytes:
+        """The body of /v1/usage as json, csv, arrow or parquet."""
+
+    def area_zone(self, area: str) -> str | None:
+        """The time zone of an area, None where it does not exist."""
 
     def status(self) -> dict[str, Any]:
         """The JSON of /v1/status."""
@@ -66,8 +69,12 @@ class Served:
     def __init__(self, client: Client):
         self._client = client
 
-    def usage(self, query: Mapping[str, Any]) -> bytes:
-        return self._client.get("/v1/usage", query)
+    def usage(self, query: Mapping[str, Any], form: str) -> bytes:
+        return self._client.get("/v1/usage" if form == "json" else f"/v1/usage.{form}", query)
+
+    def area_zone(self, area: str) -> str | None:
+        areas = self._client.get_json("/v1/areas")["areas"]
+        return next((found["time_zone"] for found in areas if found["area"] == area), None)
 
     def status(self) -> dict[str, Any]:
         return self._client.get_json("/v1/status")
@@ -111,7 +118,7 @@ class Served:
         return self._client.post("/v1/rebuild", json.dumps({"days": days, "all": everything}).encode())
 
     def quarantine(self, after: int, limit: int) -> dict[str, Any]:
-        return self._client.get_json("/v1/quarantine", {"after": after, "limit": limit})
+        return self._client.get_json("/v1/quarantine", {"after": max(after, 0), "limit": limit})
 
     def replay(self, keys: Sequence[int] | None) -> dict[str, Any]:
         return self._client.post("/v1/quarantine/replay", json.dumps({"keys": keys}).encode())
@@ -131,8 +138,16 @@ class Opened:
 
         self._pipeline = Pipeline.open(config)
 
-    def usage(self, query: Mapping[str, Any]) -> bytes:
-        return json.dumps(self._pipeline.usage(**query)).encode()
+    def usage(self, query: Mapping[str, Any], form: str) -> bytes:
+        from meterpulse.serving.answers import as_bytes
+        from meterpulse.serving.queries import UsageQuery, usage
+
+        return as_bytes(usage(self._pipeline, UsageQuery(**query)), form)
+
+    def area_zone(self, area: str) -> str | None:
+        areas = self._pipeline.registry.areas
+        found = areas.index(area)
+        return None if found is None else areas.time_zone[found]
 
     def status(self) -> dict[str, Any]:
         return self._pipeline.status()
@@ -160,10 +175,14 @@ class Opened:
         return self._pipeline.settle(timeout_seconds)
 
     def rebuild(self, days: Sequence[str] | None, everything: bool) -> dict[str, Any]:
-        return self._pipeline.rebuild(days, all=everything)
+        from meterpulse.serving.http import rebuild_days
+
+        return rebuild_days(self._pipeline, None if days is None else list(days), everything)
 
     def quarantine(self, after: int, limit: int) -> dict[str, Any]:
-        return self._pipeline.quarantine(after, limit)
+        from meterpulse.serving.http import quarantine_page
+
+        return quarantine_page(self._pipeline, after, limit)
 
     def replay(self, keys: Sequence[int] | None) -> dict[str, Any]:
         from meterpulse.pipeline import replay_quarantine

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import html
-import json
-from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from datetime import time as clock_time
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -20,6 +17,10 @@ if TYPE_CHECKING:
     from meterpulse.config import Config
 
 Moment = str | date | datetime
+
+
+class UsageError(ValueError):
+    """A question that cannot be asked so; the message says how."""
 
 
 class City:
@@ -63,16 +64,17 @@ class City:
     ) -> pa.Table:
         """What a channel, or all channels of one utility in an area, used per window of `grain` (1m, 5m, 1h, 1d).
 
-        Columns: start (timestamp in the channel's time zone), quantity, min, max (decimal, in the column `unit`),
+        Columns: start (timestamp in the meter's time zone), quantity, min, max, last (decimal, in the column `unit`),
         count, quality, source. A plain date is midnight where the meter is; a datetime needs a zone.
         """
-        document = json.loads(
-            self.usage_json(channel, area=area, utility=utility, start=start, end=end, grain=grain), parse_float=Decimal
-        )
-        return _table(document, self.time_zone(channel))
+        import pyarrow as pa
 
-    def usage_json(
+        body = self.usage_body("arrow", channel, area=area, utility=utility, start=start, end=end, grain=grain)
+        return pa.ipc.open_stream(body).read_all()
+
+    def usage_body(
         self,
+        form: str,
         channel: str | None = None,
         *,
         area: str | None = None,
@@ -81,13 +83,13 @@ class City:
         end: Moment | None = None,
         grain: str = "1h",
     ) -> bytes:
-        """The same answer as the JSON of /v1/usage."""
+        """The same answer as the body of /v1/usage in one of its forms: json, csv, arrow, parquet."""
         if (channel is None) == (area is None):
-            raise ValueError("name a channel, or an area with a utility")
-        query = {"channel": channel, "area": area, "utility": utility, "grain": grain}
+            raise UsageError("name a channel, or an area with a utility")
+        query: dict[str, Any] = {"channel": channel, "area": area, "utility": utility, "grain": grain}
         for name, moment in (("start", start), ("end", end)):
-            query[name] = None if moment is None else self._instant(moment, channel)
-        return self.backing.usage({name: value for name, value in query.items() if value is not None})
+            query[name] = None if moment is None else self._instant(moment, channel, area)
+        return self.backing.usage({name: value for name, value in query.items() if value is not None}, form)
 
     def settle(self, timeout_seconds: float = 120.0) -> bool:
         """Wait until every accepted reading is in every answer; False where that took longer."""
@@ -105,23 +107,25 @@ class City:
         """One channel in its public shape, None where it does not exist."""
         return self.backing.channel(id)
 
-    def time_zone(self, channel: str | None) -> str:
-        """The time zone of a channel; UTC for areas and unknown channels."""
-        found = self.channel(channel) if channel else None
-        return found["time_zone"] if found else "UTC"
+    def time_zone(self, channel: str | None = None, area: str | None = None) -> str:
+        """The time zone of a channel or an area; UTC where there is no such thing."""
+        if channel is not None:
+            found = self.channel(channel)
+            return found["time_zone"] if found else "UTC"
+        return (area and self.backing.area_zone(area)) or "UTC"
 
-    def _instant(self, moment: Moment, channel: str | None) -> str:
+    def _instant(self, moment: Moment, channel: str | None, area: str | None) -> str:
         if isinstance(moment, str):
             if len(moment) != len("2026-03-08"):
                 return moment
             try:
                 moment = date.fromisoformat(moment)
             except ValueError as error:
-                raise ValueError(f"{moment!r} is no date: {error}; write it like 2026-03-08") from None
+                raise UsageError(f"{moment!r} is no date: {error}; write it like 2026-03-08") from None
         if not isinstance(moment, datetime):
-            moment = datetime.combine(moment, clock_time(0), ZoneInfo(self.time_zone(channel)))
+            moment = datetime.combine(moment, clock_time(0), ZoneInfo(self.time_zone(channel, area)))
         if moment.tzinfo is None:
-            raise ValueError(f"{moment} has no time zone; write datetime(..., tzinfo=ZoneInfo(...))")
+            raise UsageError(f"{moment} has no time zone; write datetime(..., tzinfo=ZoneInfo(...))")
         return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
     def __repr__(self) -> str:
@@ -134,27 +138,3 @@ class City:
             for name, value in self.status().items()
         )
         return f"<table><caption>meterpulse city at {html.escape(self.place)}</caption>{rows}</table>"
-
-
-def _table(document: Mapping[str, Any], zone: str) -> pa.Table:
-    import pyarrow as pa
-
-    rows = document["rows"]
-    exact = {
-        name: [None if row.get(name) is None else Decimal(str(row[name])) for row in rows]
-        for name in ("quantity", "min", "max")
-    }
-    numbers = [number for column in exact.values() for number in column if number is not None]
-    scale = max((-int(number.as_tuple().exponent) for number in numbers), default=0)
-    decimal = pa.decimal128(38, max(scale, 0))
-    starts = [datetime.fromisoformat(row["start"]) for row in rows]
-    return pa.table(
-        {
-            "start": pa.array(starts, pa.timestamp("ms", zone)),
-            **{name: pa.array(column, decimal) for name, column in exact.items()},
-            "unit": pa.array([document["unit"]] * len(rows), pa.string()),
-            "count": pa.array([row.get("count") for row in rows], pa.int64()),
-            "quality": pa.array([row.get("quality") for row in rows], pa.string()),
-            "source": pa.array([row.get("source") for row in rows], pa.string()),
-        }
-    )

@@ -43,7 +43,7 @@ def put_table(rows: Sequence[Sequence[Any]], header: Sequence[str], title: str |
     from rich.table import Table
 
     numeric = [all(isinstance(row[i], (int, float)) or _is_number(row[i]) for row in rows) for i in range(len(header))]
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, show_header=any(header))
     for name, is_number in zip(header, numeric, strict=True):
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:

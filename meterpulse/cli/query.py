@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,22 +39,18 @@ def usage(
 ) -> None:
     """What a channel used, window by window; with --area and --utility, what an area used."""
     _one_subject(channel, area, utility)
+    form = "csv" if as_csv else "json"
     with city(data, url) as place:
-        answer = place.usage_json(channel, area=area, utility=utility, start=start, end=end, grain=grain)
-    if as_json:
+        answer = place.usage_body(form, channel, area=area, utility=utility, start=start, end=end, grain=grain)
+    if as_json or as_csv:
         sys.stdout.write(answer.decode().rstrip("\n") + "\n")
         return
     document = json.loads(answer, parse_float=str)
     header = ["start", "quantity", "unit", "count", "min", "max", "quality", "source"]
-    rows = [
-        [row.get(name, document["unit"] if name == "unit" else None) for name in header] for row in document["rows"]
-    ]
-    if as_csv:
-        put_csv(rows, header)
-    else:
-        put_table(rows, header, f"{channel or f'{utility} in {area}'} by {grain}")
-        if not rows:
-            say("no readings there; `meterpulse status` tells what has arrived")
+    rows = [[row[name] for name in header] for row in document["rows"]]
+    put_table(rows, header, f"{channel or f'{utility} in {area}'} by {grain}, fresh until {document['fresh_until']}")
+    if not rows:
+        say("no readings there; `meterpulse status` tells what has arrived")
 
 
 def _one_subject(channel: str | None, area: str | None, utility: str | None) -> None:
@@ -67,6 +64,10 @@ def sql(
     statement: Annotated[
         str, typer.Argument(help="A select over readings, channels, areas, usage_5m, usage_1h, usage_1d.")
     ],
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many of the newest days usage_5m (default: 2) and usage_1h (31) hold."),
+    ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
     data: Data = None,
@@ -74,7 +75,7 @@ def sql(
     """Ask anything in SQL (DuckDB) over readings, usage and the registry. Reads only; works beside a running server."""
     from meterpulse.cli.tables import ask
 
-    names, rows = ask(settings(data), statement)
+    names, rows = ask(settings(data), statement, days)
     if as_json:
         put_json([dict(zip(names, map(_plain, row), strict=True)) for row in rows])
     elif as_csv:
@@ -84,10 +85,14 @@ def sql(
 
 
 def _plain(value: Any) -> Any:
-    """Numbers stay numbers where JSON can hold them exactly; times are ISO 8601."""
+    """As JSON holds it exactly: numbers stay numbers up to 15 digits, times are ISO 8601."""
+    if isinstance(value, Decimal):
+        if value == value.to_integral_value():
+            return int(value)
+        return float(value) if len(value.normalize().as_tuple().digits) <= 15 else str(value.normalize())
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return value.isoformat().replace("+00:00", "Z") if hasattr(value, "isoformat") else str(value)
 
 
 def export(

@@ -1,0 +1,123 @@
+"""SQL for people: DuckDB over the lake's files, the store's windows and the registry, all handed over as Arrow.
+
+DuckDB itself may touch no file and no network, and its settings are locked before the statement runs. The lake's
+files are read by pyarrow, which verifies page checksums. Nothing is written, so it works beside a running server; windows that
+are still open in memory are not in it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from meterpulse import plugins
+from meterpulse.cli.windows import DAYS, VIEWS, windows
+from meterpulse.config import Config
+from meterpulse.model.problem import Problem
+from meterpulse.model.quantity import UNITS
+from meterpulse.registry import Registry
+
+TABLES = ("readings", "channels", "areas", *VIEWS)
+_QUIET = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+}
+_EXACT = """
+case when u.factor is not null then {0}::decimal(28, 0) * u.factor else ({0} / u.scale)::decimal(38, 9) end as {1}
+"""
+_READINGS = f"""
+create view readings as
+select c.id as channel, r.start, r.seconds, {_EXACT.format("r.quantity", "quantity")}, c.unit, r.revision
+from lake r join channels c on c.index = r.channel join units u on u.unit = c.unit
+"""
+# Of a local day there may be a part in each of the UTC days that it touches.
+_WINDOWS = f"""
+create view {{view}} as
+select c.id as channel, w.start, {_EXACT.format("w.sum", "quantity")}, c.unit, w.count,
+       {_EXACT.format("w.min", "min")}, {_EXACT.format("w.max", "max")}, {_EXACT.format("w.last", "last")}, w.source
+from (select channel, start, sum(count)::bigint as count, sum(sum) as sum, min(min) as min, max(max) as max,
+             arg_max(last, part) as last, case when bool_or(batch) then 'batch' else 'speed' end as source
+      from {{view}}_parts group by channel, start) w
+join channels c on c.index = w.channel join units u on u.unit = c.unit
+"""
+
+
+def ask(config: Config, statement: str, days: int | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of one select; raises Problem with what DuckDB says.
+
+    `days` is how many of the newest UTC days the usage tables reach back; None takes what each has by default.
+    """
+    try:
+        statements = duckdb.extract_statements(statement)
+        if len(statements) != 1 or statements[0].type.name not in ("SELECT", "EXPLAIN"):
+            raise Problem(422, "sql", "One select at a time", f"tables are {', '.join(TABLES)}; nothing can be written")
+        with duckdb.connect(config=_QUIET) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            _provide(connection, config, set(re.findall(r"\w+", statement.lower())), days)
+            connection.execute("set enable_external_access = false")
+            connection.execute("set lock_configuration = true")
+            table = connection.sql(statement).to_arrow_table()
+    except duckdb.Error as error:
+        raise Problem(422, "sql", "The statement failed", f"{error}\ntables are {', '.join(TABLES)}") from None
+    return table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _provide(connection: duckdb.DuckDBPyConnection, config: Config, words: set[str], days: int | None) -> None:
+    """Registers the tables whose names are among the words: a fleet's windows are not gathered for nothing."""
+    with Registry.open(config.data / "registry", config.registry.url) as registry:
+        views = [view for view in VIEWS if view in words]
+        if views or words & {"channels", "readings"}:
+            connection.register("channels", registry.channels())
+            connection.register("units", _units())
+        if "areas" in words:
+            connection.register("areas", _areas(registry))
+        for view in views:
+            connection.register(f"{view}_parts", windows(config, registry, view, days or DAYS[view]))
+            connection.execute(_WINDOWS.format(view=view))
+    if "readings" in words:
+        connection.register("lake", _lake(config))
+        connection.execute(_READINGS)
+
+
+def _lake(config: Config) -> ds.Dataset | pa.Table:
+    lake = plugins.load("lake", config.lake.engine)
+    files = [file.path for file in lake.published(config.data / "lake")]
+    if not files:
+        return lake.SCHEMA.empty_table()
+    checked = ds.ParquetFileFormat(
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    )
+    return ds.dataset(files, schema=lake.SCHEMA, format=checked)
+
+
+def _areas(registry: Registry) -> pa.Table:
+    areas = registry.areas
+    parents = [None if parent >= len(areas) else areas.names[parent] for parent in areas.parent.tolist()]
+    return pa.table(
+        {
+            "area": pa.array(areas.names, pa.string()),
+            "title": pa.array(areas.title, pa.string()),
+            "kind": pa.array(areas.kind, pa.string()),
+            "parent": pa.array(parents, pa.string()),
+            "time_zone": pa.array(areas.time_zone, pa.string()),
+        }
+    )
+
+
+def _units() -> pa.Table:
+    """What a thousandth of the base unit is in each unit: exact where that has at most nine decimals."""
+    from decimal import Decimal
+
+    exact = [Decimal(1) / int(unit.scale) if unit.scale == 10**unit.places else None for unit in UNITS.values()]
+    return pa.table(
+        {
+            "unit": pa.array(list(UNITS), pa.string()),
+            "factor": pa.array(exact, pa.decimal128(10, 9)),
+            "scale": pa.array([float(unit.scale) for unit in UNITS.values()], pa.float64()),
+        }
+    )

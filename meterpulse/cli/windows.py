@@ -1,0 +1,107 @@
+"""The store's finished windows of all channels as one table, read beside whoever writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from meterpulse import plugins
+from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, day_splits, local_midnight
+from meterpulse.stores import BLOCK, Chunk, Store
+from meterpulse.stores.rollup import day_rows, longer
+
+if TYPE_CHECKING:
+    from meterpulse.config import Config
+    from meterpulse.registry import Registry
+
+VIEWS = ("usage_5m", "usage_1h", "usage_1d")
+# A million channels have 288 million windows of 5 minutes a day: so much of the newest is taken unless told otherwise.
+DAYS = {"usage_5m": 2, "usage_1h": 31, "usage_1d": None}
+SCHEMA = pa.schema(
+    [
+        ("channel", pa.uint32()),
+        ("start", pa.timestamp("ms", "UTC")),
+        ("part", pa.int32()),  # UTC day: of a local day there are up to three
+        *((measure, pa.int64()) for measure in ("count", "sum", "min", "max", "last")),
+        ("batch", pa.bool_()),
+    ]
+)
+_LONG_AGO, _FAR_AHEAD = -(10**15), 10**15
+
+
+def windows(config: Config, registry: Registry, view: str, days: int | None) -> pa.Table:
+    """A view's windows in the newest `days` UTC days of the store (None: all), in SCHEMA; quantities in thousandths."""
+    directory = config.data / "store"
+    if not directory.is_dir():
+        return SCHEMA.empty_table()
+    store: Store = plugins.implementation("stores", config.stores.engine)(
+        directory, config.stores.max_bytes, readonly=True
+    )
+    try:
+        return pa.Table.from_batches(_batches(store, registry, view, days), SCHEMA)
+    finally:
+        store.close()
+
+
+def _batches(store: Store, registry: Registry, view: str, days: int | None) -> Iterator[pa.RecordBatch]:
+    table = registry.table
+    zone = table.profiles.zone[np.asarray(table.profile[: table.count])].astype(np.int64)
+    rolled = {int(name.split("/")[1]) for name in store.notes("rolled/")}
+    blocks = [(block, zone[block * BLOCK : (block + 1) * BLOCK]) for block in range(-(-table.count // BLOCK))]
+    found = {block: _days(store, view, block) for block, _ in blocks}
+    oldest = max((day for own in found.values() for day in own), default=0) - days + 1 if days else _LONG_AGO
+    for block, zones_of in blocks:
+        for day in sorted(found[block]):
+            if day >= oldest:
+                chunk = _chunk(store, view, block, day, zones_of, table.profiles.zones, day in rolled)
+                if chunk is not None:
+                    yield _batch(chunk, day, _starts(view, day, zones_of, table.profiles.zones))
+
+
+def _days(store: Store, view: str, block: int) -> set[int]:
+    starts = [start for name in {view, "usage_5m"} for start in store.starts(name, block, _LONG_AGO, _FAR_AHEAD)]
+    return {start // DAY_MS for start in starts}
+
+
+def _chunk(
+    store: Store, view: str, block: int, day: int, zone: np.ndarray, zones: list[str], rolled: bool
+) -> Chunk | None:
+    """A block's whole day of a view; hours and local days of a day that is not complete are made from its windows."""
+    if view != "usage_5m" and rolled:
+        return store.chunk(view, block, day * DAY_MS)
+    rows, hours = day_rows(store, "usage_5m", block, day, len(zone), 5)
+    if rows is None:
+        return None
+    if view == "usage_5m":
+        bits = sum(((1 << 12) - 1) << hour * 12 for hour in range(24) if hours >> hour & 1)
+        return Chunk(view, block, day * DAY_MS, rows, bits)
+    by_hour, by_day = longer("usage_5m", block, day, rows, hours, zone, zones)
+    return by_hour if view == "usage_1h" else by_day
+
+
+def _starts(view: str, day: int, zone: np.ndarray, zones: list[str]) -> np.ndarray:
+    """int64[keys or 1, steps]: when each step begins; local days begin at the midnight of the channel's zone."""
+    if view == "usage_1d":
+        parts = [[local_midnight(name, local) for local, _, _ in day_splits(name, day)] for name in zones]
+        return np.array([part + [0] * (3 - len(part)) for part in parts], np.int64)[zone]
+    step = WINDOW_MS if view == "usage_5m" else HOUR_MS
+    return (day * DAY_MS + np.arange(DAY_MS // step, dtype=np.int64) * step)[None, :]
+
+
+def _batch(chunk: Chunk, day: int, starts: np.ndarray) -> pa.RecordBatch:
+    key, step = np.nonzero(chunk.rows[:, :, 0])
+    rows = chunk.rows[key, step]
+    from_batch = np.array([chunk.batch >> at & 1 for at in range(chunk.rows.shape[1])], bool)
+    columns = [
+        pa.array((chunk.block * BLOCK + key).astype(np.uint32)),
+        pa.array(np.broadcast_to(starts, chunk.rows.shape[:2] if len(starts) == 1 else starts.shape)[key, step]).cast(
+            SCHEMA.field("start").type
+        ),
+        pa.array(np.full(len(key), day, np.int32)),
+        *(pa.array(np.ascontiguousarray(rows[:, measure])) for measure in range(5)),
+        pa.array(from_batch[step]),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
