@@ -15,96 +15,26 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import xxhash
+from meterpulse.lake import LakeBroken
+from meterpulse.lake.actions import (
+    Action,
+    Damaged,
+    State,
+    birth,
+    checkpoint_bytes,
+    parse_commit,
+    read_checkpoint,
+    sealed,
+)
+from meterpulse.lake.names import actions_from_names, drops_from_absence, parts_by_version
+from meterpulse.lake.parts import TEMPORARY, fsync, fsync_directory, full_disk_says_so
 
-from meterpulse.lake import CorruptFile, LakeBroken
-from meterpulse.lake.parts import TEMPORARY, Name, Part, fsync, fsync_directory, full_disk_says_so, name_of
-from meterpulse.lake.reader import groups_of
-from meterpulse.model.window import day_text
-
-APP = "meterpulse-log"
 CHECKPOINT_EVERY = 100
 _RESERVE_BYTES = 1 << 18
-Action = dict[str, Any]
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
-_TEXT_MAP = pa.map_(pa.string(), pa.string())
-_CHECKPOINT_SCHEMA = pa.schema(
-    {
-        "txn": pa.struct({"appId": pa.string(), "version": pa.int64(), "lastUpdated": pa.int64()}),
-        "add": pa.struct(
-            {
-                "path": pa.string(),
-                "partitionValues": _TEXT_MAP,
-                "size": pa.int64(),
-                "modificationTime": pa.int64(),
-                "dataChange": pa.bool_(),
-                "stats": pa.string(),
-                "tags": _TEXT_MAP,
-            }
-        ),
-        "remove": pa.struct(
-            {
-                "path": pa.string(),
-                "deletionTimestamp": pa.int64(),
-                "dataChange": pa.bool_(),
-                "extendedFileMetadata": pa.bool_(),
-                "partitionValues": _TEXT_MAP,
-                "size": pa.int64(),
-            }
-        ),
-        "metaData": pa.struct(
-            {
-                "id": pa.string(),
-                "name": pa.string(),
-                "description": pa.string(),
-                "format": pa.struct({"provider": pa.string(), "options": _TEXT_MAP}),
-                "schemaString": pa.string(),
-                "partitionColumns": pa.list_(pa.string()),
-                "createdTime": pa.int64(),
-                "configuration": _TEXT_MAP,
-            }
-        ),
-        "protocol": pa.struct({"minReaderVersion": pa.int32(), "minWriterVersion": pa.int32()}),
-    }
-)
-
-
-class Damaged(Exception):
-    """A file of the log cannot be what was written."""
-
-
-@dataclass
-class State:
-    """What the commits up to `version` add up to."""
-
-    version: int = -1
-    position: int | None = None
-    adds: dict[str, Action] = field(default_factory=dict)
-    removes: dict[str, Action] = field(default_factory=dict)
-    meta: Action | None = None
-
-    def apply(self, version: int, actions: Sequence[Action]) -> None:
-        """Move on by one commit."""
-        for action in actions:
-            for kind, body in action.items():
-                if kind == "add":
-                    self.adds[body["path"]] = body
-                    self.removes.pop(body["path"], None)
-                elif kind == "remove":
-                    self.adds.pop(body["path"], None)
-                    self.removes[body["path"]] = body
-                elif kind == "txn" and body["appId"] == APP:
-                    self.position = body["version"]
-                elif kind == "metaData":
-                    self.meta = body
-        self.version = version
 
 
 class Commits:
@@ -133,7 +63,7 @@ class Commits:
         """Write the next commit; on return it is on disk. Raises OSError with nothing changed, or LakeBroken."""
         version = self.state.version + 1
         if version == 0:
-            actions = [*_birth(self._name, self._schema_text), *actions]
+            actions = [*birth(self._name, self._schema_text), *actions]
         self._write_commit(version, actions, operation, note or {})
         self.state.apply(version, actions)
         return version
@@ -155,11 +85,8 @@ class Commits:
                 self._write_aside(os.urandom(_RESERVE_BYTES), self._reserve)
 
     def _write_commit(self, version: int, actions: Sequence[Action], operation: str, note: Action) -> None:
-        lines = b"".join(json.dumps(a, separators=(",", ":")).encode() + b"\n" for a in actions)
-        seal = {"actions": len(actions), "hash": xxhash.xxh3_64_hexdigest(lines), **note}
-        info = {"commitInfo": {"operation": operation, "engineInfo": "meterpulse", "meterpulse": seal}}
         target = self._commit_path(version)
-        temporary = self._write_aside(json.dumps(info, separators=(",", ":")).encode() + b"\n" + lines)
+        temporary = self._write_aside(sealed(actions, operation, note))
         try:
             os.link(temporary, target)
         except FileExistsError:
@@ -185,19 +112,10 @@ class Commits:
         """Write the state as a checkpoint and clean up behind the checkpoint before it."""
         version = self.state.version
         self._forget_deleted()
-        rows: list[Action] = [{"protocol": _PROTOCOL}, {"metaData": self.state.meta}]
-        if self.state.position is not None:
-            rows.append({"txn": {"appId": APP, "version": self.state.position}})
-        rows += [{"add": a} for a in self.state.adds.values()] + [{"remove": r} for r in self.state.removes.values()]
-        table = pa.Table.from_pylist(
-            [{k: _maps_as_pairs(v) for k, v in row.items()} for row in rows], _CHECKPOINT_SCHEMA
-        )
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-        data = sink.getvalue().to_pybytes()
+        data, rows = checkpoint_bytes(self.state)
         path = self._directory / f"{version:020d}.checkpoint.parquet"
         self._write_aside(data, path)
-        hint = {"version": version, "size": len(rows), "sizeInBytes": len(data), "numOfAddFiles": len(self.state.adds)}
+        hint = {"version": version, "size": rows, "sizeInBytes": len(data), "numOfAddFiles": len(self.state.adds)}
         self._write_aside(json.dumps(hint).encode(), self._directory / "_last_checkpoint")
         fsync_directory(self._directory)
         self._checkpointed = version
@@ -209,9 +127,9 @@ class Commits:
         for path in sorted(self._directory.iterdir()):
             try:
                 if _COMMIT.fullmatch(path.name):
-                    _parse_commit(path.read_bytes())
+                    parse_commit(path.read_bytes())
                 elif _CHECKPOINT.fullmatch(path.name):
-                    _read_checkpoint(path)
+                    read_checkpoint(path)
             except (Damaged, OSError) as error:
                 bad.append((str(path), str(error)))
         return bad
@@ -229,9 +147,9 @@ class Commits:
         parts: dict[int, list[str]] | None = None
         for version in range(state.version + 1, last + 1):
             try:
-                actions = _parse_commit(self._commit_path(version).read_bytes())
+                actions = parse_commit(self._commit_path(version).read_bytes())
             except (Damaged, OSError) as error:
-                parts = _parts_by_version(self._root) if parts is None else parts
+                parts = parts_by_version(self._root) if parts is None else parts
                 why = "missing" if isinstance(error, FileNotFoundError) else str(error)
                 mended = self._mended(version, state, why, parts.get(version, []), version == last)
                 if mended is None:
@@ -249,7 +167,7 @@ class Commits:
         for version in sorted(_numbers(self._directory, _CHECKPOINT), reverse=True):
             path = self._directory / f"{version:020d}.checkpoint.parquet"
             try:
-                state = _read_checkpoint(path)
+                state = read_checkpoint(path)
             except (Damaged, OSError) as error:
                 self.recovered.append(f"{path.name}: {error}; the one before it serves")
                 self._move_aside(path)
@@ -268,14 +186,14 @@ class Commits:
         """Rebuild a damaged commit from the names of the files that it added; None where it is to be taken back."""
         path = self._commit_path(version)
         try:
-            actions = _actions_from_names(self._root, parts, state)
+            actions = actions_from_names(self._root, parts, state)
         except Damaged as error:
             self.recovered.append(f"{path.name}: {why}; {error}")
             return None
         if not actions:
-            actions = _drops_from_absence(self._root, state)
+            actions = drops_from_absence(self._root, state)
         if version == 0:
-            actions = [*_birth(self._name, self._schema_text), *actions]
+            actions = [*birth(self._name, self._schema_text), *actions]
         elif not actions and is_last:
             self.recovered.append(f"{path.name}: {why}; it added no files and is taken back")
             return None
@@ -338,132 +256,6 @@ class Commits:
                 self._commit_path(version).unlink()
 
 
-def add_action(part: Part) -> Action:
-    """The Delta action that adds a file."""
-    low, high = part.channels
-    stats: Action = {"numRecords": part.rows}
-    if high >= 0:
-        stats |= {"minValues": {"channel": low}, "maxValues": {"channel": high}, "nullCount": {"channel": 0}}
-    body = {"path": part.name.path, "partitionValues": {"day": day_text(part.name.day)}, "size": part.bytes}
-    body |= {
-        "modificationTime": part.modified_ms,
-        "dataChange": True,
-        "stats": json.dumps(stats, separators=(",", ":")),
-    }
-    return {"add": body}
-
-
-def remove_action(add: Action, when_ms: int, changes: str) -> Action:
-    """The Delta action that removes a file; `changes` is "data" or "layout" (the rows stay, elsewhere)."""
-    body = {"path": add["path"], "deletionTimestamp": when_ms, "dataChange": changes == "data"}
-    return {
-        "remove": {**body, "extendedFileMetadata": True, "partitionValues": add["partitionValues"], "size": add["size"]}
-    }
-
-
-def position_action(position: int) -> Action:
-    """The Delta action that says how far the log has been taken."""
-    return {"txn": {"appId": APP, "version": position}}
-
-
-def rows_of(add: Action) -> int:
-    """Rows of a file by its statistics."""
-    return json.loads(add["stats"])["numRecords"]
-
-
-_PROTOCOL = {"minReaderVersion": 1, "minWriterVersion": 2}
-
-
-def _birth(name: str, schema_text: str) -> list[Action]:
-    table = {
-        "id": str(uuid.uuid4()),
-        "name": name,
-        "description": None,
-        "format": {"provider": "parquet", "options": {}},
-    }
-    table |= {"schemaString": schema_text, "partitionColumns": ["day"], "createdTime": None, "configuration": {}}
-    return [{"protocol": _PROTOCOL}, {"metaData": table}]
-
-
-def _parse_commit(data: bytes) -> list[Action]:
-    """The actions of a commit; raises Damaged unless it is exactly what was written."""
-    head, _, lines = data.partition(b"\n")
-    try:
-        seal = json.loads(head)["commitInfo"]["meterpulse"]
-        actions = [json.loads(line) for line in lines.splitlines()]
-        whole = len(actions) == seal["actions"] and xxhash.xxh3_64_hexdigest(lines) == seal["hash"]
-    except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise Damaged("empty" if not data.strip(b"\0") else "torn or changed")
-    return actions
-
-
-def _is_damaged(path: Path) -> bool:
-    try:
-        _parse_commit(path.read_bytes())
-    except (Damaged, OSError):
-        return True
-    return False
-
-
-def _read_checkpoint(path: Path) -> State:
-    try:
-        with open(path, "rb") as file:
-            rows = pq.ParquetFile(pa.BufferReader(file.read()), page_checksum_verification=True).read().to_pylist()
-        state = State()
-        state.apply(-1, [{k: _pairs_as_maps(v) for k, v in row.items() if v is not None} for row in rows])
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"torn or changed ({error})") from error
-    if state.meta is None:
-        raise Damaged("it has no table description")
-    return state
-
-
-def _parts_by_version(root: Path) -> dict[int, list[str]]:
-    parts: dict[int, list[str]] = {}
-    for path in sorted(root.glob("day=*/*.parquet")):
-        with suppress(ValueError):
-            parts.setdefault(name_of(str(path)).version, []).append(str(path))
-    return parts
-
-
-def _actions_from_names(root: Path, parts: Sequence[str], state: State) -> list[Action]:
-    """What a commit did, from the data files that bear its number. Raises Damaged where one of them is not whole."""
-    adds, removes, position = [], {}, []
-    for path in parts:
-        name, stat = name_of(path), os.stat(path)
-        try:
-            groups = groups_of(name.lake_file(root, 0, stat.st_size))
-        except CorruptFile as error:
-            raise Damaged(f"its file {name.path} is damaged too") from error
-        channels = (min(g.low for g in groups), max(g.high for g in groups))
-        rows, modified_ms = sum(g.rows for g in groups), stat.st_mtime_ns // 1_000_000
-        adds.append(add_action(Part(name, rows, stat.st_size, channels, modified_ms)))
-        if name.kind in "cr":
-            removes |= {a["path"]: remove_action(a, modified_ms, "layout") for a in _covered(state, name)}
-        else:
-            position = [position_action(name.after)]
-    return [*removes.values(), *adds, *position]
-
-
-def _drops_from_absence(root: Path, state: State) -> list[Action]:
-    """A commit that added nothing may have dropped days: those of which no file is left."""
-    days: dict[str, list[Action]] = {}
-    for add in state.adds.values():
-        days.setdefault(add["partitionValues"]["day"], []).append(add)
-    gone = [adds for adds in days.values() if not any((root / a["path"]).exists() for a in adds)]
-    return [remove_action(a, a["modificationTime"], "data") for adds in gone for a in adds]
-
-
-def _covered(state: State, name: Name) -> list[Action]:
-    return [a for a in state.adds.values() if _lies_in(name_of(a["path"]), name)]
-
-
-def _lies_in(old: Name, new: Name) -> bool:
-    return old.day == new.day and new.first <= old.first and old.after <= new.after
-
-
 def _numbers(directory: Path, pattern: re.Pattern[str]) -> list[int]:
     return [int(m[1]) for m in map(pattern.fullmatch, os.listdir(directory)) if m]
 
@@ -475,18 +267,9 @@ def _hint_is(path: Path, version: int) -> bool:
         return False
 
 
-def _maps_as_pairs(body: Action | None) -> Action | None:
-    if body is None:
-        return None
-    out = {k: list(v.items()) if isinstance(v, dict) and k != "format" else v for k, v in body.items()}
-    if "format" in out:
-        out["format"] = {"provider": body["format"]["provider"], "options": []}
-    return out
-
-
-def _pairs_as_maps(body: Action) -> Action:
-    maps = {"partitionValues", "tags", "configuration"}
-    out = {k: dict(v) if k in maps and v is not None else v for k, v in body.items()}
-    if "format" in out:
-        out["format"] = {"provider": body["format"]["provider"], "options": {}}
-    return out
+def _is_damaged(path: Path) -> bool:
+    try:
+        parse_commit(path.read_bytes())
+    except (Damaged, OSError):
+        return True
+    return False

@@ -99,9 +99,9 @@ def sorted_runs(files: Sequence[LakeFile], scratch: Path, rows_in_memory: int) -
     for piece in _pieces(read(files), rows_in_memory):
         number = len(runs)
         writer = PartWriter(scratch, files[0].day)
-        in_order = by_channel_and_start(piece)
-        for at in range(0, len(in_order), group_rows):
-            writer.write(table_of([in_order.take(slice(at, at + group_rows))]))
+        piece = by_channel_and_start(piece)  # under the same name, so that the unsorted rows go away
+        for at in range(0, len(piece), group_rows):
+            writer.write(table_of([piece.take(slice(at, at + group_rows))]))
         writer.finish()
         part = writer.publish("w", number, number + 1, 0, 0)
         runs.append(part.name.lake_file(scratch, part.rows, part.bytes))
@@ -112,8 +112,9 @@ def _pieces(batches: Iterable[Readings], rows: int) -> Iterator[Readings]:
     held: list[Readings] = []
     for batch in batches:
         if held and sum(map(len, held)) + len(batch) > rows:
-            yield Readings.concat(held)
-            held = []
+            piece, held = Readings.concat(held), []
+            yield piece
+            del piece
         held.append(batch)
     if held:
         yield Readings.concat(held)
@@ -132,7 +133,9 @@ def _range_in_order(files: Sequence[LakeFile], low: int, high: int, rows_in_memo
             yield from _range_in_order(files, middle, high, rows_in_memory)
             return
     if rows:
-        yield by_channel_and_start(Readings.concat(held))
+        whole, held = Readings.concat(held), []
+        del batch
+        yield by_channel_and_start(whole)
 
 
 def _times_read(groups: Sequence[Group], ranges: Sequence[tuple[int, int]]) -> float:

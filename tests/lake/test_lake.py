@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 
 from meterpulse.lake import LakeBroken, OffsetConflict
 from meterpulse.lake import reader as parquet_reader
-from meterpulse.lake.commits import APP
+from meterpulse.lake.actions import APP
 from meterpulse.lake.compaction import by_channel_and_start
 from meterpulse.lake.delta import DeltaLake
 from meterpulse.model.reading import Readings
