@@ -87,7 +87,7 @@ class Speed(Section):
     engine: Annotated[str, engine_of("speed")] = "embedded"
     watermark_delay_seconds: int = Field(10, ge=0, le=86_400)
     allowed_lateness_seconds: int = Field(600, ge=0, le=604_800)
-    idle_seconds: int = Field(30, ge=1, le=86_400)
+    idle_seconds: int = Field(5, ge=1, le=86_400)
     max_open_bytes: int = Field(6 << 30, ge=16 << 20)
     max_lag_readings: int = Field(100_000_000, ge=10_000)
     checkpoint_seconds: int = Field(60, ge=1, le=3600)

@@ -253,6 +253,11 @@ __all__ = ["DataInUse", "LogFull", "Pipeline", "answer", "replay_quarantine", "u
 
 def up(config: Config, listener: Any) -> None:
     """`meterpulse up`: the server with its pages on an open listening socket, until Ctrl-C."""
-    from meterpulse.web.server import serve
+    from meterpulse.web.server import run
 
-    serve(config, listener)
+    with Pipeline.open(config) as pipeline:
+        run(pipeline, listener, config, answer, replay_quarantine, on_ready=_say_address)
+
+
+def _say_address(url: str) -> None:
+    print(f"meterpulse is at {url}", flush=True)

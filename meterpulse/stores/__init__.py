@@ -61,6 +61,10 @@ class Store(ABC):
         """One key's chunks that start in [start_ms, end_ms), in order of time; raises CorruptChunk."""
 
     @abstractmethod
+    def newest(self, view: str, key: int, step_ms: int) -> int | None:
+        """The end of the newest step that a key has; None where it is not found soon."""
+
+    @abstractmethod
     def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
         """A whole chunk; raises CorruptChunk."""
 

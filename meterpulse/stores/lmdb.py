@@ -82,6 +82,21 @@ class LmdbStore(Store):
                 at = cursor.next()
         return found
 
+    def newest(self, view: str, key: int, step_ms: int, tries: int = 400) -> int | None:
+        """The end of the newest step that a key has; None where the last `tries` chunks of its block have nothing of it."""
+        block, row = key // BLOCK, key % BLOCK
+        with self._env.begin(buffers=True) as txn, txn.cursor(self._chunks) as cursor:
+            at = cursor.prev() if cursor.set_range(_key(view, block + 1, -_BIAS)) else cursor.last()
+            for _ in range(tries):
+                if not at or bytes(cursor.key()[:5]) != _key(view, block, 0)[:5]:
+                    return None
+                start = _KEY.unpack(cursor.key())[2] - _BIAS
+                span = _row(view, block, start, cursor.value(), row)
+                if span is not None and span.rows[:, 0].any():
+                    return start + (int(np.flatnonzero(span.rows[:, 0])[-1]) + 1) * step_ms
+                at = cursor.prev()
+        return None
+
     def expire(self, view: str, before_ms: int, limit: int = 2_000) -> int:
         """Removes chunks of a view that start before `before_ms`, up to `limit` at a time; how many."""
         number, doomed = _VIEWS[view], []

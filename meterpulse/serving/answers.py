@@ -1,0 +1,159 @@
+"""Answers of /v1/usage as JSON, CSV, Arrow and Parquet, with quantities as exact decimals in the channel's unit.
+
+JSON numbers of up to 15 digits go through a float, whose shortest text is the exact decimal; larger ones are written digit by
+digit. So a client that reads decimals gets the integer sum that is stored, divided by a power of ten.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from meterpulse.model.quality import Quality
+from meterpulse.model.quantity import Unit, decimal_text, from_thousandths
+from meterpulse.serving.usage import Rows
+
+MEDIA = {
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "arrow": "application/vnd.apache.arrow.stream",
+    "parquet": "application/vnd.apache.parquet",
+}
+_EXACT = 10**15
+_SOURCES = ("speed", "batch")
+_QUALITY = Quality.RAW.word
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was asked for and what was found. `adds_up` is False where a sum means nothing (registers, gauges)."""
+
+    head: dict[str, Any]  # {"channel": id} or {"area": name, "utility": ...}, and "time_zone"
+    grain: str
+    unit: Unit
+    fresh_until: str | None
+    rows: Rows
+    adds_up: bool = True
+    step_ms: int | None = None  # given with fill=null
+    span: tuple[int, int] = (0, 0)
+
+
+def iso_texts(ms: np.ndarray) -> list[str]:
+    """RFC 3339 in UTC, whole seconds."""
+    if not len(ms):
+        return []
+    return [f"{t}Z" for t in np.datetime_as_string(ms.astype("datetime64[ms]"), unit="s")]
+
+
+def numbers(quantity: np.ndarray, unit: Unit) -> list[Any]:
+    """JSON numbers of thousandths, exact."""
+    if len(quantity) and unit.scale.denominator == 1 and unit.scale == 10**unit.places and int(np.abs(quantity).max()) < _EXACT:
+        return (quantity / int(unit.scale)).tolist()
+    return [orjson.Fragment(decimal_text(int(q), unit)) for q in quantity]
+
+
+def json_rows(answer: Answer) -> list[dict[str, Any]]:
+    """The "rows" of the JSON answer, oldest first."""
+    rows, unit = answer.rows, answer.unit.name
+    columns = [
+        iso_texts(rows.start),
+        numbers(rows.rows[:, 1], answer.unit) if answer.adds_up else [None] * len(rows.start),
+        rows.rows[:, 0].tolist(),
+        numbers(rows.rows[:, 2], answer.unit),
+        numbers(rows.rows[:, 3], answer.unit),
+        [_SOURCES[b] for b in rows.batch.tolist()],
+    ]
+    if rows.rows.shape[1] == 5:
+        last = numbers(rows.rows[:, 4], answer.unit)
+        made = [
+            {"start": s, "quantity": q, "unit": unit, "count": n, "min": lo, "max": hi, "last": la, "quality": _QUALITY, "source": src}
+            for (s, q, n, lo, hi, src), la in zip(zip(*columns, strict=True), last, strict=True)
+        ]
+    else:
+        made = [
+            {"start": s, "quantity": q, "unit": unit, "count": n, "min": lo, "max": hi, "quality": _QUALITY, "source": src}
+            for s, q, n, lo, hi, src in zip(*columns, strict=True)
+        ]
+    return _filled(made, answer) if answer.step_ms else made
+
+
+def _filled(made: list[dict[str, Any]], answer: Answer) -> list[dict[str, Any]]:
+    """With a row of nulls for every window that has no readings: unknown is shown, and is not zero."""
+    low, high = answer.span
+    size = answer.step_ms or 1
+    every = iso_texts(np.arange(-(-low // size) * size, high, size, dtype=np.int64))
+    known = {row["start"]: row for row in made}
+    nothing = {"quantity": None, "unit": answer.unit.name, "count": 0, "min": None, "max": None, "quality": None, "source": None}
+    return [known.get(start) or {"start": start, **nothing} for start in every]
+
+
+def as_json(answer: Answer) -> bytes:
+    """The document of /v1/usage."""
+    head = {**answer.head, "grain": answer.grain, "unit": answer.unit.name, "fresh_until": answer.fresh_until}
+    return orjson.dumps({**head, "rows": json_rows(answer)})
+
+
+def as_table(answer: Answer) -> pa.Table:
+    """start timestamp[ms] in the zone of the answer, quantities decimal128, exact."""
+    rows, unit = answer.rows, answer.unit
+    decimal = pa.decimal128(38, unit.places)
+    zone = answer.head.get("time_zone", "UTC")
+
+    def exact(column: int) -> pa.Array:
+        if column == 1 and not answer.adds_up:
+            return pa.nulls(len(rows.start), decimal)
+        return pa.array([from_thousandths(int(q), unit) for q in rows.rows[:, column]], decimal)
+
+    columns = {
+        "start": pa.array(rows.start, pa.timestamp("ms", zone)),
+        "quantity": exact(1),
+        "unit": pa.array([unit.name] * len(rows.start), pa.string()),
+        "count": pa.array(rows.rows[:, 0]),
+        "min": exact(2),
+        "max": exact(3),
+        "quality": pa.array([_QUALITY] * len(rows.start), pa.string()),
+        "source": pa.array([_SOURCES[b] for b in rows.batch.tolist()], pa.string()),
+    }
+    if rows.rows.shape[1] == 5:
+        columns["last"] = exact(4)
+    return pa.table(columns)
+
+
+def as_bytes(answer: Answer, form: str) -> bytes:
+    """The body in one of the forms of MEDIA."""
+    if form == "json":
+        return as_json(answer)
+    if form == "csv":
+        lines = ["start,quantity,unit,count,min,max,quality,source"]
+        for row in json_rows(answer):
+            cells = (row[name] for name in ("start", "quantity", "unit", "count", "min", "max", "quality", "source"))
+            lines.append(",".join("" if cell is None else _plain(cell) for cell in cells))
+        return ("\n".join(lines) + "\n").encode()
+    return table_bytes(as_table(answer), form)
+
+
+def _plain(cell: Any) -> str:
+    if isinstance(cell, float):
+        text = np.format_float_positional(cell, trim="-")
+        return text
+    return cell.contents.decode() if isinstance(cell, orjson.Fragment) else str(cell)
+
+
+def table_bytes(table: pa.Table, form: str) -> bytes:
+    """A table as an Arrow stream, Parquet with page checksums, or CSV."""
+    sink = io.BytesIO()
+    if form == "arrow":
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+    elif form == "parquet":
+        pa.parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    else:
+        pa.csv.write_csv(table, sink)
+    return sink.getvalue()

@@ -1,0 +1,42 @@
+"""`meterpulse up`: the pipeline, the API and the pages behind one listening socket, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+
+from meterpulse.config import Config
+from meterpulse.serving.http import create_app, with_intake
+from meterpulse.web import mount
+
+
+def run(p: Any, listener: socket.socket, config: Config, answer_of: Any, replay: Any, on_ready: Any = lambda url: None) -> None:
+    """Serves until SIGINT or SIGTERM; open event streams do not hold it up."""
+    app = create_app(p, answer_of=answer_of, replay=replay)
+    mount(app)
+    front = with_intake(app, p, answer_of)
+    settings = uvicorn.Config(
+        front,
+        log_level="warning",
+        access_log=False,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        backlog=2048,
+        timeout_graceful_shutdown=int(max(1, config.server.shutdown_seconds)),
+        timeout_keep_alive=75,
+    )
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    p.announce(url)
+    on_ready(url)
+    server = uvicorn.Server(settings)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if os.environ.get("METERPULSE_DEBUG"):
+        print("stopped", file=sys.stderr)
