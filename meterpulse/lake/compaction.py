@@ -20,6 +20,7 @@ from meterpulse.model.reading import Readings
 
 ROWS_IN_MEMORY = 2 << 20
 _READS_AT_MOST = 3.0  # times that a row may be read before sorted runs are cheaper
+_RUNS_AT_MOST = 128
 _RUN_GROUP_ROWS = (4096, 1 << 17)
 
 
@@ -28,8 +29,10 @@ def in_channel_order(
 ) -> Iterator[Readings]:
     """All rows of `files` (one day) by channel and start, equal ones in log order; raises CorruptFile.
 
-    `scratch` is an empty directory for the sorted runs; the caller removes it.
+    `scratch` is an empty directory for the sorted runs; the caller removes it. About `rows_in_memory` rows (100 bytes
+    each) are held at once, up to four times as many where a day would otherwise fall into more than 128 runs.
     """
+    rows_in_memory = min(max(rows_in_memory, sum(file.rows for file in files) // _RUNS_AT_MOST), 4 * rows_in_memory)
     groups = [group for file in files for group in groups_of(file)]
     ranges = channel_ranges(groups, rows_in_memory)
     if _times_read(groups, ranges) > _READS_AT_MOST:
