@@ -1,4 +1,4 @@
-"""Readings in: `ingest` files, `simulate` a city."""
+"""`meterpulse ingest`: files become readings."""
 
 from __future__ import annotations
 

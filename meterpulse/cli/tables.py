@@ -1,8 +1,8 @@
 """SQL for people: DuckDB over the lake's files, the store's windows and the registry, all handed over as Arrow.
 
 DuckDB itself may touch no file and no network, and its settings are locked before the statement runs. The lake's
-files are read by pyarrow, which verifies page checksums. Nothing is written, so it works beside a running server; windows that
-are still open in memory are not in it.
+files are read by pyarrow, which verifies page checksums. Nothing is written, so it works beside a running server;
+windows that are still open in memory are not in it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from meterpulse import plugins
 from meterpulse.cli.windows import DAYS, VIEWS, windows
 from meterpulse.config import Config
+from meterpulse.lake.parts import SCHEMA
+from meterpulse.lake.published import published
 from meterpulse.model.problem import Problem
 from meterpulse.model.quantity import UNITS
 from meterpulse.registry import Registry
@@ -85,14 +86,11 @@ def _provide(connection: duckdb.DuckDBPyConnection, config: Config, words: set[s
 
 
 def _lake(config: Config) -> ds.Dataset | pa.Table:
-    lake = plugins.load("lake", config.lake.engine)
-    files = [file.path for file in lake.published(config.data / "lake")]
+    files = [file.path for file in published(config.data / "lake")]
     if not files:
-        return lake.SCHEMA.empty_table()
-    checked = ds.ParquetFileFormat(
-        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    )
-    return ds.dataset(files, schema=lake.SCHEMA, format=checked)
+        return SCHEMA.empty_table()
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    return ds.dataset(files, schema=SCHEMA, format=ds.ParquetFileFormat(default_fragment_scan_options=options))
 
 
 def _areas(registry: Registry) -> pa.Table:

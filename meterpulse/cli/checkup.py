@@ -1,0 +1,186 @@
+"""What `meterpulse doctor` examines: the machine, then the data. Nothing is changed by it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from meterpulse.client import find_server
+from meterpulse.config import Config
+
+GIB = 1 << 30
+SLOW_SYNC_MS = 20.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`verdict` is fine, note (worth knowing), wrong (something will not work) or damaged (data)."""
+
+    verdict: str
+    what: str
+    detail: str
+
+
+def examine(config: Config) -> list[Finding]:
+    """Every check in turn; a check that fails itself is a finding too."""
+    findings: list[Finding] = []
+    checks: list[Callable[[Config], Iterator[Finding]]] = [_python, _zones, _disk, _limits, _server, _data]
+    for check in checks:
+        try:
+            findings.extend(check(config))
+        except Exception as error:
+            findings.append(Finding("wrong", check.__name__.strip("_"), f"{type(error).__name__}: {error}"))
+    return findings
+
+
+def _python(_: Config) -> Iterator[Finding]:
+    yield Finding("fine", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    if sys.maxsize < 2**32:
+        yield Finding("wrong", "python", "a 32-bit Python cannot map the log; install a 64-bit one")
+    libraries = ("deltalake", "duckdb", "lmdb", "numba", "numpy", "pyarrow")
+    yield Finding("fine", "libraries", ", ".join(f"{name} {metadata.version(name)}" for name in libraries))
+
+
+def _zones(_: Config) -> Iterator[Finding]:
+    from meterpulse.model.window import zone
+
+    try:
+        zone("America/New_York")
+        yield Finding("fine", "time zones", "found")
+    except ValueError:
+        yield Finding("wrong", "time zones", "no zone data; run: pip install tzdata")
+
+
+def _disk(config: Config) -> Iterator[Finding]:
+    place = _existing(config.data)
+    free = shutil.disk_usage(place).free
+    verdict = "wrong" if free < GIB // 4 else "note" if free < 5 * GIB else "fine"
+    yield Finding(verdict, "disk", f"{free / GIB:.1f} GiB free at {place}")
+    try:
+        median = _sync_ms(place)
+    except OSError as error:
+        yield Finding("wrong", "disk", f"cannot write to {place}: {error.strerror}; choose another with --data")
+        return
+    slow = median > SLOW_SYNC_MS
+    hint = "; acknowledgements wait for it, a local SSD answers in under 1 ms" if slow else ""
+    yield Finding("note" if slow else "fine", "sync", f"{median:.2f} ms for 4 KiB{hint}")
+
+
+def _sync_ms(place: Path) -> float:
+    """The median of seven synced writes of 4 KiB, in ms."""
+    times = []
+    with tempfile.TemporaryFile(dir=place) as file:
+        for _ in range(7):
+            began = time.perf_counter()
+            file.write(bytes(4096))
+            file.flush()
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - began) * 1000)
+    return sorted(times)[3]
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _limits(_: Config) -> Iterator[Finding]:
+    files, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = files < 1024
+    yield Finding(
+        "note" if few else "fine", "open files", f"up to {files}" + ("; raise it: ulimit -n 4096" if few else "")
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    yield Finding("note" if memory < GIB else "fine", "memory", f"{memory / GIB:.1f} GiB, {os.cpu_count()} cores")
+
+
+def _server(config: Config) -> Iterator[Finding]:
+    client = find_server(config.data)
+    if client is None:
+        yield Finding("fine", "server", f"none has {config.data} open")
+        return
+    with client:
+        status = client.get_json("/v1/status")
+    yield Finding("fine", "server", f"{client.url}, {status['accepted']} readings accepted")
+    for alarm in status.get("alarms", []):
+        yield Finding("note", "alarm", alarm)
+
+
+def _data(config: Config) -> Iterator[Finding]:
+    if not (config.data / "log").is_dir():
+        yield Finding("fine", "data", f"none in {config.data} yet")
+        return
+    yield from _log(config)
+    yield from _store(config)
+    yield from _lake(config)
+
+
+def _log(config: Config) -> Iterator[Finding]:
+    from meterpulse import plugins
+    from meterpulse.log import CorruptEntry, Log
+
+    log: Log = plugins.implementation("log", config.log.engine)(
+        config.data / "log", config.log.max_bytes, readonly=True
+    )
+    try:
+        bad = 0
+        for offset in range(log.first, log.end):
+            try:
+                log.read(offset)
+            except CorruptEntry as error:
+                bad += 1
+                yield Finding("damaged", "log", str(error))
+            except KeyError:
+                continue  # trimmed meanwhile
+        if not bad:
+            yield Finding("fine", "log", f"entries {log.first} to {log.end}, {log.rows} readings so far")
+    finally:
+        log.close()
+
+
+def _store(config: Config) -> Iterator[Finding]:
+    from meterpulse import plugins
+
+    if not (config.data / "store").is_dir():
+        return
+    store = plugins.implementation("stores", config.stores.engine)(
+        config.data / "store", config.stores.max_bytes, readonly=True
+    )
+    try:
+        bad = store.verify()
+    finally:
+        store.close()
+    yield from (Finding("damaged", "store", str(error)) for error in bad)
+    if not bad:
+        yield Finding("fine", "store", "every window matches its checksum")
+
+
+def _lake(config: Config) -> Iterator[Finding]:
+    from meterpulse.lake import CorruptFile
+    from meterpulse.lake.published import published
+    from meterpulse.lake.reader import check
+
+    files, bad = published(config.data / "lake"), 0
+    for file in files:
+        try:
+            check(file)
+        except CorruptFile as error:
+            bad += 1
+            yield Finding(
+                "damaged", "lake", f"{file.path}: {error.why}; `meterpulse up` sets it aside and names its rows"
+            )
+    if not bad:
+        rows = sum(file.rows for file in files)
+        yield Finding("fine", "lake", f"{rows} readings in {len(files)} files, every byte checked")
