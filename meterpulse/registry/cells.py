@@ -60,11 +60,15 @@ def _word(at, length, end):
 
 
 @njit(nogil=True, cache=True)
-def _long_hash(at, length, end):
-    h = length
-    for i in range(_U0, length, _U8):
-        h = _mix(h, _word(at + np.uint64(i), length - np.uint64(i), end))
-    return h
+def _long_hash(at, length):
+    """The hash of a text of at least 8 bytes: of its words, and of its last 8 bytes, which overlap them."""
+    h = length * _MIX_B
+    last = at + length - _U8
+    while at < last:
+        h = (h ^ load8(at)) * _MIX_A
+        h ^= h >> _U32
+        at += _U8
+    return _mix(h, load8(last))
 
 
 @njit(nogil=True, cache=True)
@@ -75,29 +79,31 @@ def _key(at, length, end):
         return _word(at, length, end), length << _U56
     if length <= _U15:
         return load8(at), _word(at + _U8, length - _U8, end) | (length << _U56)
-    return length, (_long_hash(at, length, end) & _LOW_56) | _TAG
+    return length, (_long_hash(at, length) & _LOW_56) | _TAG
 
 
 @njit(nogil=True, cache=True)
-def _same(c0, k0, heap, heap_end, at, end):
+def _same(c0, k0, heap, at):
     """Whether a long text, at an address, is that of a cell whose second word is the same."""
-    if c0 & _LOW_16 != k0:
-        return False
     there = heap + (c0 >> _U16)
-    for i in range(_U0, k0, _U8):
-        step = np.uint64(i)
-        if _word(there + step, k0 - step, heap_end) != _word(at + step, k0 - step, end):
+    if c0 & _LOW_16 != k0 or load8(there + k0 - _U8) != load8(at + k0 - _U8):
+        return False
+    last = at + k0 - _U8
+    while at < last:
+        if load8(at) != load8(there):
             return False
+        at += _U8
+        there += _U8
     return True
 
 
 @njit(nogil=True, cache=True)
-def _is(cells, heap, heap_end, index, k0, k1, at, end):
+def _is(cells, heap, index, k0, k1, at):
     """Whether the text with this key, at an address, is the one of that index."""
     cell = cells + index * _U16
     if load8(cell + _U8) != k1:
         return False
-    return load8(cell) == k0 if k1 < _TAG else _same(load8(cell), k0, heap, heap_end, at, end)
+    return load8(cell) == k0 if k1 < _TAG else _same(load8(cell), k0, heap, at)
 
 
 @njit(nogil=True, cache=True)
@@ -107,9 +113,9 @@ def _home(h, groups):
 
 
 @njit(nogil=True, cache=True)
-def _probe(table, home, fingerprint, k0, k1, at, end):
+def _probe(table, home, fingerprint, k0, k1, at):
     """The index of a text, slot by slot from its home group to the first empty slot."""
-    slots, size, cells, heap, heap_end, count = table
+    slots, size, cells, heap, count = table
     s = home * _U8
     while True:
         slot = load8(slots + s * _U8)
@@ -117,7 +123,7 @@ def _probe(table, home, fingerprint, k0, k1, at, end):
             return NOT_FOUND
         if slot >> _U32 == fingerprint:
             index = (slot & _LOW_32) - _U1
-            if index < count and _is(cells, heap, heap_end, index, k0, k1, at, end):
+            if index < count and _is(cells, heap, index, k0, k1, at):
                 return np.uint32(index)
         s += _U1
         if s == size:
@@ -136,7 +142,7 @@ def find(slots, cells, heap, count, offsets, data, out):
     count = np.uint64(count)
     slot_at, cell_at = np.uint64(slots.ctypes.data), np.uint64(cells.ctypes.data)
     heap_at, data_at = np.uint64(heap.ctypes.data), np.uint64(data.ctypes.data)
-    heap_end, data_end = heap_at + np.uint64(heap.size), data_at + np.uint64(data.size)
+    data_end = data_at + np.uint64(data.size)
     keys0 = np.empty(BLOCK, np.uint64)
     keys1 = np.empty(BLOCK, np.uint64)
     places = np.empty(BLOCK, np.uint64)
@@ -156,7 +162,7 @@ def find(slots, cells, heap, count, offsets, data, out):
             at = data_at + begin
             k0, k1 = _key(at, stop - begin, data_end)
             begin = stop
-            if guess < count and _is(cell_at, heap_at, heap_end, guess, k0, k1, at, data_end):
+            if guess < count and _is(cell_at, heap_at, guess, k0, k1, at):
                 out[i] = np.uint32(guess)
                 guess += _U1
                 continue
@@ -183,17 +189,19 @@ def find(slots, cells, heap, count, offsets, data, out):
             prefetch(cell_at + (maybe[j] - _U1) * _U16)
         if some_long:
             for j in range(m):
-                if maybe[j] != _U0 and keys1[j] >= _TAG:
-                    prefetch(heap_at + (load8(cell_at + (maybe[j] - _U1) * _U16) >> _U16))
+                if maybe[j] - _U1 < count and keys1[j] >= _TAG:
+                    c0 = load8(cell_at + (maybe[j] - _U1) * _U16)
+                    prefetch(heap_at + (c0 >> _U16))
+                    prefetch(heap_at + (c0 >> _U16) + (c0 & _LOW_16))
         for j in range(m):
             index = maybe[j] - _U1  # none: wraps round to a number above any count
-            if index < count and _is(cell_at, heap_at, heap_end, index, keys0[j], keys1[j], places[j], data_end):
+            if index < count and _is(cell_at, heap_at, index, keys0[j], keys1[j], places[j]):
                 out[waiting[j]] = np.uint32(index)
             elif maybe[j] == _U0:
                 out[waiting[j]] = NOT_FOUND
             else:  # another text with the same fingerprint, or one that is just being added
-                table = slot_at, size, cell_at, heap_at, heap_end, count
-                out[waiting[j]] = _probe(table, homes[j], prints[j], keys0[j], keys1[j], places[j], data_end)
+                table = slot_at, size, cell_at, heap_at, count
+                out[waiting[j]] = _probe(table, homes[j], prints[j], keys0[j], keys1[j], places[j])
         if out[after - 1] != NOT_FOUND:
             guess = np.uint64(out[after - 1]) + _U1
 
@@ -216,10 +224,9 @@ def add(slots, cells, heap, count, offsets, data, wanted, new_cells, new_heap, h
         np.uint64(new_cells.ctypes.data),
     )
     heap_at, data_at = np.uint64(heap.ctypes.data), np.uint64(data.ctypes.data)
-    heap_end, data_end = heap_at + np.uint64(heap.size), data_at + np.uint64(data.size)
+    data_end = data_at + np.uint64(data.size)
     used = np.uint64(heap_used)
     new_heap_at = np.uint64(new_heap.ctypes.data)
-    new_heap_end = new_heap_at + np.uint64(new_heap.size)
     keys0 = np.empty(BLOCK, np.uint64)
     keys1 = np.empty(BLOCK, np.uint64)
     hashes = np.empty(BLOCK, np.uint64)
@@ -250,9 +257,9 @@ def add(slots, cells, heap, count, offsets, data, wanted, new_cells, new_heap, h
                 if slots[s] >> _U32 == fingerprint:
                     candidate = (slots[s] & _LOW_32) - _U1
                     if candidate < count:
-                        same = _is(cell_at, heap_at, heap_end, candidate, k0, k1, at, data_end)
+                        same = _is(cell_at, heap_at, candidate, k0, k1, at)
                     else:  # heap positions count from the start of the heap, and new_heap is its continuation
-                        same = _is(new_at, new_heap_at - used, new_heap_end, candidate - count, k0, k1, at, data_end)
+                        same = _is(new_at, new_heap_at - used, candidate - count, k0, k1, at)
                     if same:
                         index = candidate
                         break

@@ -91,6 +91,7 @@ class Registry:
                     errors.append((position + row, message))
                 position += intake.rows
             self._store.save()
+        pa.default_memory_pool().release_unused()  # Arrow keeps what the batches took
         return Registered(created, updated, refused, np.concatenate(indices or [np.empty(0, np.uint32)]), errors)
 
     def channel(self, id: str) -> dict[str, Any] | None:

@@ -20,6 +20,19 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_
 SHORT = st.text("ab", min_size=1, max_size=3)  # collides often
 
 
+CELLS = [
+    3472328296227679557,
+    648518346341351473,
+    97,
+    72057594037927936,
+    16,
+    18406746830730738533,
+    1048599,
+    18429807075066405734,
+]
+SLOTS = {288: 5186850592550551555, 352: 2823700457476587522, 496: 10192470422956539908, 608: 17122180347216265217}
+
+
 def layout(texts: list[str], width: type = np.int64) -> tuple[np.ndarray, np.ndarray]:
     encoded = [text.encode() for text in texts]
     return np.cumsum([0, *map(len, encoded)]).astype(width), np.frombuffer(b"".join(encoded), np.uint8)
@@ -144,6 +157,15 @@ def test_only_utf8_without_control_characters_passes(bodies):
             assert verdict != cells.OK
         else:
             assert (verdict == cells.OK) == (bool(text) and all(ord(c) >= 32 and ord(c) != 127 for c in text))
+
+
+def test_the_format_on_disk_is_as_released(tmp_path):
+    """Cells hold hashes of long texts, slots of all: another hash needs another format, and a migration."""
+    saved_index(tmp_path, ["E-0000001", "a", "sixteen bytes ok", "twenty-three bytes here"])
+    assert np.fromfile(tmp_path / "id.cells", np.uint64, 8).tolist() == CELLS
+    assert (tmp_path / "id.heap").read_bytes().rstrip(b"\0") == b"sixteen bytes oktwenty-three bytes here"
+    slots = np.fromfile(tmp_path / "id.slots", np.uint64)[512:]
+    assert {int(at): int(slots[at]) for at in np.flatnonzero(slots)} == SLOTS
 
 
 def test_arrow_strings_are_looked_up_where_they_lie(tmp_path):
