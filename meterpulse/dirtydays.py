@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("meterpulse.batch")
 _ROWS_AT_ONCE = 16 << 20
+_PARTIAL_SECONDS = 60
 
 
 class Rebuilder:
@@ -31,7 +32,7 @@ class Rebuilder:
     def __init__(self, pipeline: Pipeline):
         self._p = pipeline
         self._wanted: set[int] = set()
-        self._not_before: dict[int, float] = {}
+        self._not_before: dict[int, tuple[float, tuple[int, int] | None]] = {}
         self._recent: list[DayReport] = []
         self._progress: dict[str, Any] | None = None
         self._lock = threading.Lock()  # one rebuild at a time
@@ -94,12 +95,14 @@ class Rebuilder:
     def _due(self) -> list[int]:
         p, now = self._p, time.monotonic()
         with p.engine.lock:
-            marks = {day: (m.after_offset, m.window_end_ms) for day, m in p.engine.marks.items()}
-        ready = []
-        for day, (_, end) in marks.items():
-            # What waits for windows that are still open is not rebuilt again and again before they are retired.
-            first = self._not_before.get(day, now)
-            if end <= p.keeper.boundary_ms and now >= first:
+            marks = {day: (m.window_start_ms, m.window_end_ms, m.after_offset) for day, m in p.engine.marks.items()}
+        ready, boundary = [], p.keeper.boundary_ms
+        for day, (start, end, after) in marks.items():
+            # What waits for windows that are still open is shown as far as they are retired, once a minute.
+            first, state = self._not_before.get(day, (now, None))
+            if now < first or start >= boundary:
+                continue
+            if end <= boundary or (state != (after, min(end, boundary)) and now >= first + (_PARTIAL_SECONDS if state else 0)):
                 ready.append(day)
         return sorted(ready)
 
@@ -122,10 +125,12 @@ class Rebuilder:
                 except Exception as error:
                     _log.exception("rebuild of %s failed", day_text(day))
                     p.alarm(f"rebuild of {day_text(day)} failed and is tried again: {error}")
-                    self._not_before[day] = time.monotonic() + 5
+                    self._not_before[day] = (time.monotonic() + 5, None)
                     continue
                 took = time.monotonic() - began
-                self._not_before[day] = time.monotonic() + max(p.config.batch.quiet_seconds, 2 * took)
+                mark = p.engine.marks.get(day)
+                state = (mark.after_offset, min(mark.window_end_ms, p.keeper.boundary_ms)) if mark else None
+                self._not_before[day] = (time.monotonic() + max(p.config.batch.quiet_seconds, 2 * took), state)
                 if len(self._not_before) > 10_000:
                     self._not_before.clear()
 

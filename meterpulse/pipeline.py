@@ -11,6 +11,7 @@ import fcntl
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -20,12 +21,14 @@ from typing import Any
 
 from meterpulse import plugins
 from meterpulse.config import Config
+from meterpulse.demo import Demo
 from meterpulse.dirtydays import Rebuilder
 from meterpulse.ingest import Decoded, decode
 from meterpulse.lakeworker import LakeWorker
 from meterpulse.log import Log, LogFull, Quarantined, Record
 from meterpulse.log.commit import Committer
 from meterpulse.model.problem import Problem
+from meterpulse.model.reading import Readings
 from meterpulse.model.window import iso
 from meterpulse.registry import Registry
 from meterpulse.retention import Retention
@@ -104,6 +107,10 @@ class Pipeline:
         bad = [Quarantined(r.reason, r.detail, r.media_type, source, now, bytes(r.original)) for r in decoded.rejected]
         return self.committer.submit(Record(source, decoded.readings, now, not source.startswith(IMPORT)), bad, loop)
 
+    def submit_readings(self, readings: Readings, source: str) -> Future | asyncio.Future:
+        """Readings that are checked already, from inside the house."""
+        return self.submit(Decoded(readings, []), source)
+
     def ingest(self, decoded: Decoded, source: str) -> dict[str, Any]:
         """`submit`, waited for; the answer of POST /v1/readings."""
         self.submit(decoded, source).result()
@@ -126,8 +133,10 @@ class Pipeline:
     def status(self) -> dict[str, Any]:
         """The counters of /v1/status."""
         engine, now = self.engine, self.clock()
-        counters, dirty = engine.counters, len(engine.marks)
+        counters = engine.counters
+        # In this order: an entry marks its days before it counts as applied, so lag 0 and then no mark means settled.
         lag = self.log.rows - counters.rows
+        dirty = len(engine.marks)
         fresh = engine.fresh_until(now)
         return {
             "accepted": self.log.rows,
@@ -256,8 +265,15 @@ def up(config: Config, listener: Any) -> None:
     from meterpulse.web.server import run
 
     with Pipeline.open(config) as pipeline:
-        run(pipeline, listener, config, answer, replay_quarantine, on_ready=_say_address)
+        demo = Demo(pipeline, lambda text: print(text, file=sys.stderr, flush=True)) if config.demo.enabled else None
+        try:
+            run(pipeline, listener, config, answer, replay_quarantine, on_ready=lambda url: _ready(url, demo))
+        finally:
+            if demo is not None:
+                demo.stop()
 
 
-def _say_address(url: str) -> None:
+def _ready(url: str, demo: Demo | None) -> None:
     print(f"meterpulse is at {url}", flush=True)
+    if demo is not None and not demo.start():
+        print("this data is not a demo city, so no meters are simulated", file=sys.stderr, flush=True)

@@ -16,11 +16,13 @@ from meterpulse.log import Entry
 
 @dataclass
 class Mark:
-    """A dirty day: rebuilding it takes every reading below `after_offset`, and windows up to `window_end_ms` retired."""
+    """A dirty day: it is clean when it is rebuilt from every reading below `after_offset`, with the windows from
+    `window_start_ms` to `window_end_ms` retired."""
 
     after_offset: int
     window_end_ms: int
     rows: int = 0
+    window_start_ms: int = -(1 << 61)
 
 
 @dataclass

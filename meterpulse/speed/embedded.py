@@ -178,14 +178,12 @@ class Engine(Speed):
         start = readings.start
         for day in np.unique(start // DAY_MS):
             own = start[start // DAY_MS == day]
-            end = floor_to(int(own.max()), WINDOW_MS) + WINDOW_MS
-            mark = self.marks.get(int(day))
+            low, end = floor_to(int(own.min()), WINDOW_MS), floor_to(int(own.max()), WINDOW_MS) + WINDOW_MS
             rows = len(readings) if len(start) == 1 else len(own)
             with self.lock:
-                if mark is None:
-                    self.marks[int(day)] = Mark(offset + 1, end, rows)
-                else:
-                    mark.after_offset, mark.window_end_ms, mark.rows = offset + 1, max(mark.window_end_ms, end), mark.rows + rows
+                mark = self.marks.setdefault(int(day), Mark(offset + 1, end, 0, low))
+                mark.after_offset, mark.rows = offset + 1, mark.rows + rows
+                mark.window_start_ms, mark.window_end_ms = min(mark.window_start_ms, low), max(mark.window_end_ms, end)
 
     # -- time ------------------------------------------------------------------------------------------------------------
 
@@ -195,7 +193,8 @@ class Engine(Speed):
         watermark = self.watermark.value(now_ms, self._idle_ms)
         if watermark is not None:
             boundary = floor_to(watermark - self._lateness_ms, WINDOW_MS)
-            if boundary > self.retired_ms and (self.windows and min(self.windows) < boundary):
+            waits = min([*self.windows, *(m.window_start_ms for m in self.marks.values() if m.window_end_ms > self.retired_ms)], default=boundary)
+            if boundary > self.retired_ms and waits < boundary:
                 self.retire(boundary)
         waiting = max((m.window_end_ms for m in self.marks.values()), default=LONG_AGO)
         if (waiting > self.retired_ms and unheard_ms >= self._idle_ms) or (self.windows and unheard_ms >= self._lateness_ms):
