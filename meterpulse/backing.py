@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from meterpulse.config import Config
     from meterpulse.ingest import Rejected
 
+_REFUSED_A_CALL = 1_000
+
 
 class Backing(Protocol):
     """What a city needs of whoever holds the data; answers have the shapes of the HTTP API."""
@@ -94,16 +96,17 @@ class Served:
         return self._client.post("/v1/readings", body, media_type, {"source": source})
 
     def refuse(self, rows: Sequence[Rejected], source: str) -> None:
-        document = [
-            {
-                "reason": row.reason,
-                "detail": row.detail,
-                "media_type": row.media_type,
-                "original_base64": base64.b64encode(row.original).decode(),
-            }
-            for row in rows
-        ]
-        self._client.post("/v1/quarantine", json.dumps(document).encode(), query={"source": source})
+        for at in range(0, len(rows), _REFUSED_A_CALL):
+            document = [
+                {
+                    "reason": row.reason,
+                    "detail": row.detail,
+                    "media_type": row.media_type,
+                    "original_base64": base64.b64encode(row.original).decode(),
+                }
+                for row in rows[at : at + _REFUSED_A_CALL]
+            ]
+            self._client.post("/v1/quarantine", json.dumps(document).encode(), query={"source": source})
 
     def settle(self, timeout_seconds: float) -> bool:
         give_up = time.monotonic() + timeout_seconds

@@ -122,6 +122,7 @@ def quarantine_replay(
     """Send rows through ingest again, after what refused them was mended. Exits 4 where some are refused again."""
     with city(data, url) as place:
         answer = place.backing.replay(key)
+        place.settle()
     put_json(answer) if as_json else put_facts(answer)
     if answer.get("quarantined"):
         raise typer.Exit(FINDINGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,8 +18,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from sse_starlette import EventSourceResponse
 from starlette.exceptions import HTTPException
 
+from meterpulse.ingest import REASONS, Decoded, Rejected
 from meterpulse.model.channel import Channel, ChannelError
 from meterpulse.model.problem import Problem
+from meterpulse.model.reading import Readings
 from meterpulse.model.window import day_of_text, day_text, iso
 from meterpulse.serving import queries
 from meterpulse.serving.answers import MEDIA, as_bytes, table_bytes
@@ -224,16 +227,33 @@ def _quarantine(app: FastAPI, p: Pipeline, replay: Callable[..., dict[str, Any]]
         """Rows that did not count, with their bytes; `after` is the last key seen. Bytes that are no UTF-8 are in base64."""
         return Response(orjson.dumps(quarantine_page(p, after, limit, reason)), media_type="application/json")
 
+    @app.post("/v1/quarantine")
+    async def refused(request: Request, source: str = "http") -> dict[str, int]:
+        """Rows that a file's format refused before there was a body: {"reason", "detail", "media_type", "original_base64"}."""
+        rows = refused_rows(await request.body())
+        await p.submit(Decoded(Readings.empty(), rows), source[:200], asyncio.get_running_loop())
+        return {"quarantined": len(rows)}
+
     @app.post("/v1/quarantine/replay")
     async def replayed(keys: Annotated[list[int] | None, Body(embed=True)] = None) -> dict[str, Any]:
         """Send refused rows through ingest again: these, or all."""
         return await asyncio.to_thread(replay, p, keys)
 
 
+def refused_rows(body: bytes) -> list[Rejected]:
+    """Rows as the command line sends them; raises Problem 422."""
+    try:
+        return [
+            Rejected(row["reason"], row["detail"], base64.b64decode(row["original_base64"], validate=True), row["media_type"])
+            for row in orjson.loads(body)
+            if row["reason"] in REASONS
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Problem(422, "body", "Not refused rows", f"{type(error).__name__}: {error}") from None
+
+
 def quarantine_page(p: Pipeline, after: int, limit: int, reason: str | None = None) -> dict[str, Any]:
     """The JSON of /v1/quarantine."""
-    import base64
-
     rows = []
     for row in p.log.quarantined(after, limit):
         if reason is not None and row.reason != reason:
