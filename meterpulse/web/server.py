@@ -15,7 +15,9 @@ from meterpulse.serving.http import create_app, with_intake
 from meterpulse.web import mount
 
 
-def run(p: Any, listener: socket.socket, config: Config, answer_of: Any, replay: Any, on_ready: Any = lambda url: None) -> None:
+def run(
+    p: Any, listener: socket.socket, config: Config, answer_of: Any, replay: Any, on_ready: Any = lambda url: None
+) -> None:
     """Serves until SIGINT or SIGTERM; open event streams do not hold it up."""
     app = create_app(p, answer_of=answer_of, replay=replay)
     mount(app)

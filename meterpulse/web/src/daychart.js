@@ -1,0 +1,87 @@
+// A home's day against the day before and the week before, as <mp-chart> takes it.
+
+import { addDays, clock, dayTicks, dayWords, HOUR, localDay } from "./time.js";
+import { amountScale, markOf, MARK_WORDS, number, rateScale, shown } from "./units.js";
+import { binMiddles, binRates, overlaidRates, sameClock, WINDOW_MS } from "./windows.js";
+import { element } from "./dom.js";
+
+const WORST_FIRST = ["Q", "S", "E", "L", "A"];
+
+/** {chart, notes}: what the chart shows and what has to be said about it. */
+export function dayChart({ utility, zone, day, windows, widthMs, now, isToday }) {
+  const before = localDay(zone, addDays(day.date, -1));
+  const week = localDay(zone, addDays(day.date, -7));
+  const closed = Math.min(day.end, Math.floor(Math.min(now, windows.freshUntil ?? now) / WINDOW_MS) * WINDOW_MS);
+  const mine = binRates(windows, day, widthMs, closed);
+  const yesterday = overlaidRates(windows, zone, before, day, widthMs);
+  const lastweek = overlaidRates(windows, zone, week, day, widthMs);
+  const unit = rateScale(utility, "home");
+  const factor = (values) => values.map((value) => (value === null ? null : value * unit.factor));
+  const bins = mine.map((_, i) => {
+    const start = day.start + i * widthMs;
+    const found = windows.between(start, Math.min(start + widthMs, day.end));
+    const marks = found.map((window) => markOf(window.row)).filter(Boolean);
+    return { start, end: Math.min(start + widthMs, day.end), found, mark: WORST_FIRST.find((mark) => marks.includes(mark)) ?? null, count: found.reduce((sum, window) => sum + window.count, 0) };
+  });
+  const gaps = windows.gaps(day.start, Math.max(day.start, closed));
+  const some = windows.between(day.start, day.end).length > 0;
+  const names = { today: isToday ? "Today" : dayWords(day.date), yesterday: isToday ? "Yesterday" : dayWords(before.date), lastweek: isToday ? `Last ${dayWords(week.date).slice(0, 3)}` : dayWords(week.date) };
+  const at = (values, i) => (values[i] === null || values[i] === undefined ? null : values[i]);
+  const perBin = (values, i) => (at(values, i) === null ? null : at(values, i) * ((bins[i].end - bins[i].start) / HOUR));
+  const amounts = amountScale(utility, "home");
+  const chart = {
+    span: (day.end - day.start) / 1000, ticks: dayTicks(zone, day, 3), x: binMiddles(day, widthMs), unit: unit.unit,
+    format: (value) => `${number(value)} ${unit.unit}`,
+    series: [
+      { key: "today", name: names.today, style: "bars", values: factor(mine) },
+      { key: "yesterday", name: names.yesterday, style: "dashed", values: factor(yesterday) },
+      { key: "lastweek", name: names.lastweek, style: "dotted", values: factor(lastweek) },
+    ],
+    missing: some ? gaps.map((gap) => gap.map((ms) => (ms - day.start) / 1000)) : [],
+    marks: bins.filter((bin) => bin.mark && bin.mark !== "A").map((bin) => ({ at: ((bin.start + bin.end) / 2 - day.start) / 1000, mark: bin.mark })),
+    now: isToday ? (now - day.start) / 1000 : null,
+    clock: (i) => `${clock(zone, bins[i].start)} – ${clock(zone, bins[i].end)}`,
+    tipNote: (i) => (bins[i].mark && bins[i].mark !== "A" ? MARK_WORDS[bins[i].mark] : null),
+    empty: some || yesterday.some((value) => value !== null) ? null : "No readings for this day.",
+    sentence: sentence({ utility, zone, day, before, windows, closed, isToday, mine, bins, unit, names }),
+    columns: [
+      { title: "From" }, { title: `${names.today}, ${amounts.unit}`, number: true }, { title: `${names.yesterday}, ${amounts.unit}`, number: true },
+      { title: `${names.lastweek}, ${amounts.unit}`, number: true }, { title: "Readings", number: true }, { title: "Quality" },
+    ],
+    rows: bins.filter((bin) => bin.start < now).map((bin, i) => [
+      clock(zone, bin.start),
+      ...[mine, yesterday, lastweek].map((values) => (perBin(values, i) === null ? (bin.end > closed && values === mine ? "not yet" : "no data") : number(perBin(values, i) * amounts.factor))),
+      bin.found.length ? String(bin.count) : "0",
+      bin.mark ? element("span", { class: "quality" }, element("span", { class: "mark", "data-mark": bin.mark }), MARK_WORDS[bin.mark]) : "—",
+    ]).reverse(),
+  };
+  return { chart, notes: notesOn({ zone, day, before, week, gaps, some, names }) };
+}
+
+function sentence({ utility, zone, day, before, windows, closed, isToday, mine, bins, unit, names }) {
+  const total = windows.total(day.start, day.end);
+  if (total.value === null) return "";
+  const amounts = amountScale(utility, "home", total.value);
+  const then = windows.total(before.start, sameClock(zone, closed, day, before));
+  const known = mine.map((value, i) => [value, i]).filter(([value]) => value !== null);
+  const [peak, peakAt] = known.reduce((best, one) => (one[0] > best[0] ? one : best), [-1, 0]);
+  const parts = [`${shown(total.value, amounts)} ${isToday ? "so far" : "on this day"}`];
+  if (then.value !== null && then.share >= 0.98) parts.push(`${shown(then.value, amounts)} ${names.yesterday === "Yesterday" ? "yesterday" : "the day before"}${isToday ? " by this time" : ""}`);
+  if (peak > 0) parts.push(`highest ${shown(peak, unit)} at ${clock(zone, bins[peakAt].start)}`);
+  return `${parts.join(", ")}.`;
+}
+
+function notesOn({ zone, day, before, week, gaps, some, names }) {
+  const notes = [];
+  const missing = gaps.reduce((sum, [from, to]) => sum + to - from, 0);
+  if (some && missing) {
+    const words = missing >= HOUR ? `${number(missing / HOUR)} hours` : `${missing / 60_000} minutes`;
+    const first = gaps.slice(0, 3).map(([from, to]) => `${clock(zone, from)}–${clock(zone, to)}`).join(", ");
+    notes.push(`No readings for ${words} (${first}${gaps.length > 3 ? " and more" : ""}). They are not counted as zero.`);
+  }
+  for (const [one, name] of [[day, "This day"], [before, names.yesterday], [week, names.lastweek]]) {
+    if (one.hours === 23) notes.push(`${name} has 23 hours: the clock goes forward, so one hour does not exist.`);
+    if (one.hours === 25) notes.push(`${name} has 25 hours: the clock goes back, so one hour comes twice${one === day ? "" : " and is shown as its mean"}.`);
+  }
+  return notes;
+}
