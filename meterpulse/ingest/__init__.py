@@ -1,4 +1,4 @@
-"""Decoders: the bytes of a body become readings in columns and refused rows. Pure, and without a clock: `now_ms` is given.
+"""Decoders: the bytes of a body become readings in columns, and refused rows. Pure: the time, `now_ms`, is given.
 
 >>> decoded = decode(body, "application/x-ndjson", registry.table, now_ms)
 >>> len(decoded.readings), [r.reason for r in decoded.rejected]
@@ -53,8 +53,9 @@ def decode(
 ) -> Decoded:
     """The readings of one body, in its order, and its refused rows.
 
-    Raises BodyError: 415 for other media types, 400 where the body is not what its type says, 413 where it unpacks to more
-    than `max_bytes`, 422 where it is well formed but lacks a column. `layout` names whose field names these are (`LAYOUTS`).
+    Raises BodyError: 415 for other media types, 400 where the body is not what its type says, 413 where it unpacks to
+    more than `max_bytes`, 422 where it is well formed but lacks a column or nearly all of it would be refused.
+    `layout` tells whose field names these are (`LAYOUTS`).
     """
     if len(body) > max_bytes:
         raise BodyError(413, f"the body has {len(body)} bytes; at most {max_bytes} are taken, so send it in parts")
@@ -72,7 +73,7 @@ def decode(
 
 
 class Format(ABC):
-    """A file format; the file that holds it is named after it. Files have documented zones, so naive times may be fine there."""
+    """A file format, named after the file that holds it. A format documents the zone of its times."""
 
     @abstractmethod
     def fits(self, head: bytes, path: Path) -> bool:
@@ -80,4 +81,4 @@ class Format(ABC):
 
     @abstractmethod
     def read(self, path: Path, after: int = 0) -> Iterator[FileBatch]:
-        """The batches of a file behind position `after` (0: from its beginning); raises BodyError where it is not of this format."""
+        """The batches behind position `after` (0: all of them); raises BodyError where it is not of this format."""

@@ -17,7 +17,7 @@ _I64, _I32, _U32, _U16 = (struct.Struct(f) for f in ("<q", "<i", "<I", "<H"))
 
 
 def check_size(body: pa.Buffer, max_bytes: int) -> None:
-    """Raises BodyError 413 where the stream unpacks to more than `max_bytes` (or their worth of rows), 400 where it is no stream."""
+    """Raises BodyError: 413 beyond `max_bytes` unpacked or their worth of rows, 400 where it is no stream."""
     size = rows = 0
     try:
         reader = pa.ipc.MessageReader.open_stream(body)

@@ -1,19 +1,20 @@
 """Quantities of an Arrow column as the checks take them: mantissa * 10 ** exponent of a unit.
 
-A float stands for its shortest decimal (0.1 is a tenth). Multiplied by the unit's scale it is off by less than 2 ** -50 of
-itself, so away from the ties between two integers its rounding is the decimal's; near them the decimal itself is rounded.
+A float stands for its shortest decimal (0.1 is a tenth). Multiplied by the unit's scale it is off by less than 2 ** -50
+of itself, so away from the ties between two integers its rounding is the decimal's; near them the decimal itself is
+rounded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from meterpulse.ingest.arrow_columns import Refuse
 from meterpulse.ingest.checks import THOUSANDTHS, Limits
 from meterpulse.ingest.contract import RowError
 from meterpulse.ingest.layout import NO_UNIT
@@ -24,7 +25,6 @@ from meterpulse.model.quantity import BY_CODE
 
 _SCALE = np.array([float(u.scale) for u in BY_CODE])
 _EXACT_MAX = 2.0**50
-Refuse = Callable[[np.ndarray, str, str], None]
 
 
 @dataclass
@@ -110,7 +110,7 @@ def _floats(column: pa.Array, channel: np.ndarray, limits: Limits, refuse: Refus
 
 @njit(nogil=True, cache=True)
 def _products(values, channel, count, profile_of, unit_of, quantity, unsure):  # type: ignore[no-untyped-def]
-    """Thousandths of the base unit; `unsure` marks the rows that must be done exactly (or are unknown, where it does not matter)."""
+    """Thousandths of the base unit; `unsure` marks the rows that must be done exactly."""
     any_unsure = False
     for i in range(len(values)):
         x = values[i]
@@ -133,7 +133,10 @@ def _products(values, channel, count, profile_of, unit_of, quantity, unsure):  #
 
 @njit(nogil=True, cache=True)
 def _shortest(values, mantissa, exponent, plain):  # type: ignore[no-untyped-def]
-    """The shortest decimal of each float32: the fewest decimals that lead back to it. Where double precision cannot tell, `plain` stays False."""
+    """The shortest decimal of each float32: the fewest decimals that lead back to it.
+
+    Where double precision cannot tell, `plain` stays False.
+    """
     for i in range(len(values)):
         x = np.float64(values[i])
         fraction, power_of_two = math.frexp(x)
@@ -144,7 +147,12 @@ def _shortest(values, mantissa, exponent, plain):  # type: ignore[no-untyped-def
         for places in range(10):
             scaled = x * power
             near = np.rint(scaled)
-            if abs(x) >= 2.0**24 or abs(scaled) > 2.0**31 or (x != 0.0 and near == 0.0 and places == 9) or (near == 0.0 and np.signbit(x)):
+            if (
+                abs(x) >= 2.0**24
+                or abs(scaled) > 2.0**31
+                or (x != 0.0 and near == 0.0 and places == 9)
+                or (near == 0.0 and np.signbit(x))
+            ):
                 break
             distance = abs(near / power - x)
             if distance == 0.0 or (distance < half * 0.99 and abs(fraction) != 0.5):

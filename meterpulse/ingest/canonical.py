@@ -1,10 +1,11 @@
 """meterpulse's own columns in a file: CSV, NDJSON, a JSON array, Parquet, an Arrow file or stream.
 
-Columns and fields are those of the public face (channel, start, seconds, quantity, unit, revision), under the same rules: a
-time needs its offset. Positions are bytes in text, rows in Parquet, batches in Arrow; a JSON array is one batch.
+Columns and fields are those of the public face (channel, start, seconds, quantity, unit, revision), under the same
+rules: a time needs its offset. Positions are bytes in text, rows in Parquet, batches in Arrow; a JSON array is one
+batch.
 
-Such a file does not say what a channel is. Where its rows carry a unit of electricity, an unknown channel can be registered
-from it; a volume may be gas or water, so those channels are registered beforehand.
+Such a file does not say what a channel is. Where its rows carry a unit of electricity, an unknown channel can be
+registered from it; a volume may be gas or water, so those channels are registered beforehand.
 """
 
 from __future__ import annotations

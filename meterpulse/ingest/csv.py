@@ -1,7 +1,8 @@
-"""Readings as CSV (RFC 4180): a header that names at least channel, start and quantity, in any order, then one reading a line.
+"""Readings as CSV (RFC 4180): a header that names at least channel, start and quantity, then one reading a line.
 
-`seconds` (default: the channel's interval), `unit` (default: the channel's) and `revision` (default: 0) may be left out or
-left empty; other columns are ignored. A byte order mark and CRLF are taken. A refused row is kept as its line.
+Columns come in any order. `seconds` (default: the channel's interval), `unit` (default: the channel's) and `revision`
+(default: 0) may be left out or left empty; other columns are ignored. A byte order mark and CRLF are taken. A refused
+row is kept as its line.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def header_roles(header: bytes, layout: Layout = CANONICAL) -> np.ndarray:
         if role in (CHANNEL, START, QUANTITY) and role not in roles:
             raise BodyError(
                 422,
-                f"the header lacks the column {name}; it takes {', '.join(layout.roles)} in any order, not {header[:60]!r}",
+                f"the header lacks {name}; it takes {', '.join(layout.roles)} in any order, not {header[:60]!r}",
             )
     return np.array(roles, np.uint8)
 

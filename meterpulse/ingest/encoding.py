@@ -11,7 +11,8 @@ _PIECE = 2**16
 
 
 def decompress(body: bytes, encoding: str | None, max_bytes: int) -> bytes:
-    """The body without its Content-Encoding; raises BodyError 413 beyond `max_bytes`, 415 for other encodings, 400 where it is broken.
+    """The body without its Content-Encoding. Raises BodyError: 413 beyond `max_bytes`, 415 for another encoding, 400
+    where it is broken.
 
     >>> decompress(gzip.compress(b"abc"), "gzip", 1000)
     b'abc'

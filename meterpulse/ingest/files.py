@@ -1,6 +1,7 @@
 """Files become bodies of the public face: what the format is, and its batches, resumable.
 
-A format is a file of this folder with a class that derives from `Format`; its name is the file's. Nothing else names it.
+A format is a file of this folder with a class that derives from `Format`; its name is the file's. Nothing else names
+it, so that adding a format is adding a file.
 
 >>> for batch in read(Path("MAC000002.csv")):
 ...     registry.register(batch.channels)                       # with --register

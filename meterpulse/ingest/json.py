@@ -1,11 +1,13 @@
 """Readings as NDJSON or as one JSON array (also: one object). RFC 8259, strictly.
 
-Plain records go through the compiled scanner; any other goes through Python's parser with everything closed that it leaves
-open: NaN, Infinity, duplicate keys (at any depth), numbers that are not representable, deep nesting, lone surrogates.
-Unknown fields are ignored, but must be JSON. A refused Arrow row is kept as such a record too: instead of `channel` it may
-have `index` (dense), and instead of `quantity` it may have `thousandths` (of the base unit), so that it can be replayed.
+Plain records go through the compiled scanner; any other goes through Python's parser with everything closed that it
+leaves open: NaN, Infinity, duplicate keys (at any depth), numbers that are not representable, deep nesting, lone
+surrogates. Unknown fields are ignored, but must be JSON. A refused Arrow row is kept as such a record too: instead of
+`channel` it may have `index` (dense), and instead of `quantity` it may have `thousandths` (of the base unit), so that
+it can be replayed.
 
->>> decode_ndjson(b'{"channel": "E-1", "start": "2026-03-07T00:00:00Z", "quantity": 0.125}', table, now_ms).readings.quantity
+>>> body = b'{"channel": "E-1", "start": "2026-03-07T00:00:00Z", "quantity": 0.125}'
+>>> decode_ndjson(body, table, now_ms).readings.quantity
 array([125000])
 """
 
@@ -17,20 +19,11 @@ from typing import Any
 import numpy as np
 
 from meterpulse.ingest import json_scan
-from meterpulse.ingest.checks import (
-    EXACT,
-    PARSED,
-    REASON_CODES,
-    THOUSANDTHS,
-    Limits,
-    judge,
-    judge_exactly,
-    shortest,
-    told,
-)
+from meterpulse.ingest.checks import EXACT, PARSED, REASON_CODES, THOUSANDTHS, Limits, judge
 from meterpulse.ingest.contract import BodyError, Decoded, Rejected, RowError
 from meterpulse.ingest.layout import CANONICAL, NO_UNIT, Layout
 from meterpulse.ingest.record import NumberText, Record, read, whole
+from meterpulse.ingest.rows import judge_exactly, shortest, told
 from meterpulse.ingest.scanned import UNIT_NAMES, UNIT_OFFSETS, Scanned, index_of
 from meterpulse.ingest.vector import WIDTH, padded
 from meterpulse.model.channel import ChannelTable, Kind
@@ -39,6 +32,7 @@ from meterpulse.model.reading import Readings
 NDJSON, JSON = "application/x-ndjson", "application/json"
 SMALL_BYTES = 1024  # below this the set-up of the columns costs more than Python's parser
 NESTING_MAX = 64
+_ARGUMENTS = ("channel", "start", "quantity", "seconds", "end", "unit", "revision")
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
@@ -112,7 +106,7 @@ def _small_array(text: bytes, table: ChannelTable, now_ms: int, layout: Layout) 
         return None
 
 
-def _judged(record: Record, table: ChannelTable, columns: tuple, now_ms: int) -> tuple[int, ...]:  # type: ignore[type-arg]
+def _judged(record: Record, table: ChannelTable, columns: tuple[Any, ...], now_ms: int) -> tuple[int, ...]:
     """(channel, start, seconds, quantity, revision) of a record that holds; raises RowError."""
     channel, mantissa, exponent = index_of(record.channel, table), record.mantissa, record.exponent
     if not -(2**63) < mantissa < 2**63:
@@ -162,8 +156,8 @@ def recorded(fields: Any, layout: Layout) -> Record:
         if "index" in fields or "thousandths" in fields:
             return _kept(fields)
         return read(get("channel"), get("start"), get("quantity"), get("seconds"), None, get("unit"), get("revision"))
-    values = [get(name) if name else None for name in layout.read_order]
-    return read(*values, default_unit=layout.unit)
+    values = dict(zip(_ARGUMENTS, (get(name) if name else None for name in layout.read_order), strict=True))
+    return read(**values, default_unit=layout.unit)
 
 
 def _kept(fields: dict[str, Any]) -> Record:

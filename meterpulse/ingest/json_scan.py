@@ -1,9 +1,9 @@
 """Flat JSON records into columns, compiled: NDJSON lines or the elements of one array.
 
-A producer repeats its layout. The first record is parsed in full (`_learn`): its text between the values becomes a template,
-and a later record whose text between the values is the same, byte for byte, has the same keys in the same places, so only
-its values are read (`_repeat`). A record that neither understands in full (escapes in a field that counts, nesting, duplicate
-keys, ...) is left to `record`.
+A producer repeats its layout. The first record is parsed in full (`_learn`): its text between the values becomes a
+template, and a later record whose text between the values is the same, byte for byte, has the same keys in the same
+places, so only its values are read (`_repeat`). A record that neither understands in full (escapes in a field that
+counts, nesting, duplicate keys, ...) is left to `record`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numba import njit
 from meterpulse.ingest.checks import PARSED, REFUSED
 from meterpulse.ingest.layout import CHANNEL, END, NO_ROLE, QUANTITY, REVISION, SECONDS, START, UNIT
 from meterpulse.ingest.record import ABSENT_SECONDS
-from meterpulse.ingest.scalars import instant, number, skip_number
-from meterpulse.ingest.vector import line_end, same_bytes, string_end
+from meterpulse.ingest.scalars import instant, number, skip_number, text_end
+from meterpulse.ingest.vector import line_end, same_bytes
 
 FIELDS_MAX = 48
 _KEY_AT, _KEY_LEN, _GAP_AT, _GAP_LEN, _ROLE, _IS_TEXT = range(6)
@@ -55,7 +55,7 @@ def _which(data, at, length, offsets, names):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _text_value(data, role, at, end, row, unit_offsets, units):  # type: ignore[no-untyped-def]
-    """A value in quotes, plain ASCII in [at, end): stored by its role; False if it is not plain."""
+    """A value in quotes without escapes in [at, end): stored by its role; False if it is not plain."""
     if role == CHANNEL:
         row[_CHANNEL_AT], row[_CHANNEL_END] = at, end
         return True
@@ -113,8 +113,8 @@ def _learn(data, at, newline, offsets, names, roles, unit_offsets, units, row, t
         if data[at] != 0x22:
             return -1, 0
         key = at + 1
-        at = string_end(data, key)
-        if data[at] != 0x22:
+        at = text_end(data, key, False)  # without escapes, so that the same key is the same bytes
+        if at < 0:
             return -1, 0
         length = at - key
         for j in range(k):
@@ -137,10 +137,8 @@ def _learn(data, at, newline, offsets, names, roles, unit_offsets, units, row, t
         template[_GAP_AT, k], template[_GAP_LEN, k] = gap, at - gap
         seen |= 1 << role
         if is_text:
-            end = string_end(data, at)
-            if data[end] != 0x22 or (
-                role != NO_ROLE and not _text_value(data, role, at, end, row, unit_offsets, units)
-            ):
+            end = text_end(data, at, role == NO_ROLE)
+            if end < 0 or (role != NO_ROLE and not _text_value(data, role, at, end, row, unit_offsets, units)):
                 return -1, 0
             gap = end
             at = end + 1
@@ -169,10 +167,8 @@ def _repeat(data, at, fields, unit_offsets, units, row, template):  # type: igno
         at += length
         role = template[_ROLE, k]
         if template[_IS_TEXT, k]:
-            end = string_end(data, at)
-            if data[end] != 0x22 or (
-                role != NO_ROLE and not _text_value(data, role, at, end, row, unit_offsets, units)
-            ):
+            end = text_end(data, at, role == NO_ROLE)
+            if end < 0 or (role != NO_ROLE and not _text_value(data, role, at, end, row, unit_offsets, units)):
                 return -1
             at = end
         else:
@@ -229,9 +225,9 @@ def scan(  # type: ignore[no-untyped-def]
     data, at, stop, is_array, offsets, names, roles, unit_offsets, units, default_unit,
     span, code, channel_offsets, channel_bytes, start, seconds, mantissa, exponent, unit, revision,
 ):  # fmt: skip
-    """Rows from `at` on: (rows, end). Lines to `stop`, or elements up to the closing bracket, whose position is the end (`stop` if there is none).
+    """Lines to `stop`, or elements up to the closing bracket, into the arrays of `scanned.Scanned`.
 
-    `span` int64[2, rows] holds each row's bytes, `code` PARSED or REFUSED (left to `record`), the others what was read.
+    Returns (rows, end), where the end is the bracket's position, `stop` if there is none.
     """
     newline = 0x0A if is_array else 0x20
     row = np.zeros(9, np.int64)

@@ -16,7 +16,7 @@ NO_UNIT = 255
 
 @dataclass(frozen=True)
 class Layout:
-    """`roles` maps a field's name to its role; `unit` is the code of the unit that quantities are in, NO_UNIT for the channel's."""
+    """`roles`: a field's name to its role. `unit`: the code of the quantities' unit, NO_UNIT for the channel's."""
 
     name: str
     roles: dict[str, int]
@@ -29,7 +29,7 @@ class Layout:
 
     @cached_property
     def read_order(self) -> list[str | None]:
-        """The names of the fields in the order that `record.read` takes them; None where the layout has no such field."""
+        """The fields' names in the order in which `record.read` takes them; None where the layout has none."""
         by_role = {role: name for name, role in self.roles.items()}
         return [by_role.get(role) for role in (CHANNEL, START, QUANTITY, SECONDS, END, UNIT, REVISION)]
 

@@ -1,12 +1,13 @@
-"""Low Carbon London, half-hourly: `LCLid,tstp,energy(kWh/hh)` and the raw `LCLid,stdorToU,DateTime,KWH/hh (per half hour)`.
+"""Low Carbon London, half hours: `LCLid,tstp,energy(kWh/hh)`, raw `LCLid,stdorToU,DateTime,KWH/hh (per half hour)`.
 
 - The channel's id is the LCLid: electricity in kWh, delivered, intervals of 1,800 seconds. Other columns are ignored.
-- Stamps are GMT all year (31 March and 27 October have 48 of them), so they are read as UTC and the channel's days are UTC's.
-  A stamp is taken as the start of its half hour. The source does not say which end it means; the file's own days, 00:00 to
-  23:30, are whole days only this way.
+- Stamps are GMT all year (31 March and 27 October have 48 of them), so they are read as UTC, and the channel's days are
+  UTC's. A stamp is taken as the start of its half hour. The source does not say which end it means; the file's own
+  days, 00:00 to 23:30, are whole days only this way.
 - Values are padded with spaces. `Null` (or nothing) is no reading: the row is refused as `missing`.
 - A stamp off the half-hour grid stays at its exact instant where it carries a value.
-- Exact duplicates (one a month at midnight, where files were joined) are passed on: (channel, start) counts once downstream.
+- Exact duplicates (one a month at midnight, where files were joined) are passed on: (channel, start) counts once
+  downstream.
 - A value finer than a thousandth of a Wh (kWh with more than 6 decimals: 1.0039999) is rounded half to even, once.
 """
 
@@ -173,7 +174,7 @@ def _spaces(data, at):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _scan(data, stop, columns, span, code, offsets, ids, start, mantissa, exponent):  # type: ignore[no-untyped-def]
-    """Lines of [0, stop); outputs as in `Scanned`; returns the number of rows. Lines that are not plain are left to `_parsed`."""
+    """Lines of [0, stop) into the arrays of `Scanned`; returns how many. What is not plain is left to `_parsed`."""
     at, rows, written = 0, 0, 0
     offsets[0] = 0
     while at < stop:

@@ -1,4 +1,4 @@
-"""One record, read strictly in plain Python: what the compiled scanners do not fully understand ends here, with its reason.
+"""One record, read strictly in plain Python: what the compiled scanners do not understand in full ends here.
 
 The values are JSON's: `str`, `NumberText` (a number as it was written), bool, None, list, dict.
 """
@@ -33,9 +33,9 @@ class NumberText(str):
 
 
 class Record(NamedTuple):
-    """One parsed reading; the channel is not looked up yet, value = mantissa * 10 ** exponent in `unit` (or the channel's)."""
+    """One parsed reading, not looked up yet: mantissa * 10 ** exponent of `unit` (NO_UNIT: of the channel's)."""
 
-    channel: str
+    channel: str | int  # an id, or a dense index
     start: int  # ms since the epoch
     seconds: int  # ABSENT_SECONDS: the channel's
     mantissa: int  # below zero wherever a minus was written, for -0 too
@@ -104,7 +104,7 @@ def _usual_instant(value: str) -> int:
 
 
 def decimal(value: Any) -> tuple[int, int]:
-    """(mantissa, exponent) of a JSON number or a decimal text; raises RowError. -0 is a mantissa of -1 that rounds to zero."""
+    """(mantissa, exponent) of a JSON number or a decimal text; raises RowError. -0 is a -1 that rounds to zero."""
     if not isinstance(value, str):
         raise RowError(
             "not_a_number", f'quantity is {shown(value)}; it takes a number, or a decimal string such as "12.5"'

@@ -1,11 +1,13 @@
-"""Numbers and times out of bytes, compiled. They read the plain forms only; whatever else is written goes to `record`.
+"""Texts, numbers and times out of bytes, compiled. They read the plain forms only; anything else goes to `record`.
 
-Both answer with an end position; -1 means "not plain", never "wrong": `record` decides and gives the reason.
+All answer with an end position; -1 means "not plain", never "wrong": `record` decides and gives the reason.
 """
 
 from __future__ import annotations
 
 from numba import njit
+
+from meterpulse.ingest.vector import string_end
 
 DIGITS_MAX = 18  # what always fits into int64
 MS_MAX = 7_289_654_400_000  # 2201-01-01T00:00:00Z
@@ -165,3 +167,62 @@ def instant(data, at):  # type: ignore[no-untyped-def]
     if ms < 0 or ms >= MS_MAX:
         return -1, 0
     return at + 6, ms
+
+
+@njit(nogil=True, inline="always")
+def text_end(data, at, escapes):  # type: ignore[no-untyped-def]
+    """The closing quote of a JSON string that begins at `at`, of valid UTF-8 and escapes (none unless `escapes`), or -1."""
+    at = string_end(data, at)
+    return at if data[at] == 0x22 else _rest_of_text(data, at, escapes)
+
+
+@njit(nogil=True)
+def _rest_of_text(data, at, escapes):  # type: ignore[no-untyped-def]
+    while True:
+        byte = data[at]
+        if byte == 0x22:
+            return at
+        if byte >= 0x80:
+            length = utf8_length(data, at)
+            if length == 0:
+                return -1
+            at += length
+        elif byte == 0x5C and escapes:
+            length = _escape_length(data, at)
+            if length == 0:
+                return -1
+            at += length
+        else:
+            return -1
+        at = string_end(data, at)
+
+
+@njit(nogil=True)
+def _escape_length(data, at):  # type: ignore[no-untyped-def]
+    """Bytes of the JSON escape at `at`, 0 if it is none."""
+    kind = data[at + 1]
+    if kind == 0x75:
+        for k in range(at + 2, at + 6):
+            low = data[k] | 0x20
+            if not (0x30 <= data[k] <= 0x39 or 0x61 <= low <= 0x66):
+                return 0
+        return 6
+    for known in b'"\\/bfnrt':
+        if kind == known:
+            return 2
+    return 0
+
+
+@njit(nogil=True)
+def utf8_length(data, at):  # type: ignore[no-untyped-def]
+    """Bytes of the UTF-8 sequence of two or more that begins at `at`, 0 if it is not valid (Unicode, table 3-7)."""
+    first, second = data[at], data[at + 1]
+    if 0xC2 <= first <= 0xDF:
+        return 2 if 0x80 <= second <= 0xBF else 0
+    if first < 0xE0 or first > 0xF4 or second < 0x80 or second > 0xBF or data[at + 2] & 0xC0 != 0x80:
+        return 0
+    if first <= 0xEF:
+        return 0 if (first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F) else 3
+    if data[at + 3] & 0xC0 != 0x80 or (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F):
+        return 0
+    return 4

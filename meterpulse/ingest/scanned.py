@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from meterpulse.ingest.checks import PARSED, REFUSED, Columns, Limits, finish
+from meterpulse.ingest.checks import PARSED, REFUSED, Limits
 from meterpulse.ingest.contract import Decoded, RowError
 from meterpulse.ingest.layout import packed
 from meterpulse.ingest.record import Record
+from meterpulse.ingest.rows import Columns, finish, refuse_all_if_too_many
 from meterpulse.model.channel import NOT_FOUND, ChannelTable
 from meterpulse.model.quantity import UNITS
 
@@ -61,16 +62,16 @@ class Scanned:
             self.unit[:n],
             self.revision[:n],
         )
-        columns = Columns(self.code[:n], channel, *values, {})
-        wide: dict[int, tuple[int, int]] = {}
+        columns = Columns(self.code[:n], channel, *values)
         for row in np.flatnonzero(columns.code == REFUSED).tolist():
             try:
                 record = parsed(self.original(row))
             except RowError as error:
                 columns.refused[row] = (error.reason, error.detail)
+                refuse_all_if_too_many(len(columns.refused), [error.reason])
             else:
-                _place(columns, row, record, table, wide)
-        return finish(columns, Limits.of(table), now_ms, self.original, media_type, wide=wide)
+                _place(columns, row, record, table)
+        return finish(columns, Limits.of(table), now_ms, self.original, media_type)
 
 
 def index_of(channel: str | int, table: ChannelTable) -> int:
@@ -83,7 +84,7 @@ def index_of(channel: str | int, table: ChannelTable) -> int:
         return NOT_FOUND
 
 
-def _place(columns: Columns, row: int, record: Record, table: ChannelTable, wide: dict[int, tuple[int, int]]) -> None:
+def _place(columns: Columns, row: int, record: Record, table: ChannelTable) -> None:
     """Puts a record that Python read among the columns."""
     columns.code[row], columns.channel[row] = PARSED, index_of(record.channel, table)
     columns.start[row], columns.seconds[row], columns.revision[row] = record.start, record.seconds, record.revision
@@ -92,4 +93,4 @@ def _place(columns: Columns, row: int, record: Record, table: ChannelTable, wide
         columns.mantissa[row] = record.mantissa
     else:
         columns.mantissa[row], columns.exponent[row] = (1 if record.mantissa > 0 else -1), 1  # above 0: wide integers
-        wide[row] = record.mantissa, record.exponent
+        columns.wide[row] = record.mantissa, record.exponent

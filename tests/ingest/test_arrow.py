@@ -47,7 +47,11 @@ def one(bench, stream, quantity: pa.Array, channel: str = "E-1"):
 )
 def test_a_channel_is_a_text_or_a_dense_index_in_any_encoding(bench, stream, channel):
     decoded = bench.decode(stream({"channel": channel, "start": START, "quantity": QUANTITY}), ARROW)
-    assert bench.rows(decoded) == [(0, MIDNIGHT_MS, 300, 1, 0), (1, MIDNIGHT_MS, 900, 2, 0), (0, MIDNIGHT_MS, 300, 3, 0)]
+    assert bench.rows(decoded) == [
+        (0, MIDNIGHT_MS, 300, 1, 0),
+        (1, MIDNIGHT_MS, 900, 2, 0),
+        (0, MIDNIGHT_MS, 300, 3, 0),
+    ]
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -123,7 +127,19 @@ def test_null_seconds_and_revisions_take_their_defaults(bench, stream):
     assert [(r[2], r[4]) for r in bench.rows(bench.decode(stream(columns), ARROW))] == [(300, 0), (60, 60), (300, 0)]
 
 
-TIES = [0.0000005, 0.0000015, 0.0000025, 0.1, 0.3, 1.234, 1e-300, 4503599627.370497, 9007199254740.993, 1e12 / 3, 5e-324]
+TIES = [
+    0.0000005,
+    0.0000015,
+    0.0000025,
+    0.1,
+    0.3,
+    1.234,
+    1e-300,
+    4503599627.370497,
+    9007199254740.993,
+    1e12 / 3,
+    5e-324,
+]
 
 
 @pytest.mark.parametrize("channel", ["E-1", "Wg-1", "W-1", "G-1"])
@@ -256,13 +272,28 @@ def test_a_wrong_column_is_named(bench, stream, column, values):
 
 
 def test_other_columns_are_not_even_unpacked(bench, stream):
-    columns = {"note": pa.array([[1], None, [2]]), "channel": TEXT, "x": pa.nulls(3), "start": START, "quantity": QUANTITY}
+    columns = {
+        "note": pa.array([[1], None, [2]]),
+        "channel": TEXT,
+        "x": pa.nulls(3),
+        "start": START,
+        "quantity": QUANTITY,
+    }
     assert len(bench.decode(stream(columns), ARROW).readings) == 3
     assert len(bench.decode(stream(columns, compression="zstd"), ARROW).readings) == 3
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\x00" * 100, b"ARROW1\x00\x00", b"\xff\xff\xff\xff\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"{}", b"\xff" * 99]
+    "body",
+    [
+        b"",
+        b"\x00" * 100,
+        b"ARROW1\x00\x00",
+        b"\xff\xff\xff\xff\x00\x00\x00\x00",
+        b"\xff\xff\xff\xff",
+        b"{}",
+        b"\xff" * 99,
+    ],
 )
 def test_what_is_no_stream_is_refused(bench, body):
     with pytest.raises(BodyError) as error:
@@ -291,7 +322,9 @@ def test_flipped_bytes_never_crash_and_never_raise_anything_else(bench, stream):
             for at in rng.integers(0, len(body), rng.integers(1, 6)).tolist():
                 bad[at] = rng.integers(0, 256)
             if rng.random() < 0.3:
-                struct.pack_into("<q", bad, int(rng.integers(0, len(body) - 8)), int(rng.choice([-1, 2**31, 2**62, -(2**63)])))
+                struct.pack_into(
+                    "<q", bad, int(rng.integers(0, len(body) - 8)), int(rng.choice([-1, 2**31, 2**62, -(2**63)]))
+                )
             try:
                 bench.decode(bytes(bad), ARROW)
             except BodyError as error:

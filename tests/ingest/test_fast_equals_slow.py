@@ -18,7 +18,9 @@ RELAXED = settings(max_examples=400, deadline=None, suppress_health_check=[Healt
 
 CHANNELS = st.sampled_from(["E-1", "G-1", "W-1", "V-1", "R-1", "Wg-1", "É-1", "P-1", "nobody", "", "E-1 ", None, 7])
 STARTS = st.one_of(
-    st.integers(0, 2**41).map(lambda ms: f"{ms % 2000:04d}-{ms % 13:02d}-{ms % 32:02d}T{ms % 25:02d}:{ms % 61:02d}:00Z"),
+    st.integers(0, 2**41).map(
+        lambda ms: f"{ms % 2000:04d}-{ms % 13:02d}-{ms % 32:02d}T{ms % 25:02d}:{ms % 61:02d}:00Z"
+    ),
     st.datetimes().map(lambda t: t.isoformat() + "Z"),
     st.datetimes().map(lambda t: t.isoformat(timespec="milliseconds") + "+01:00"),
     st.sampled_from(["2026-03-07T00:00:00Z", "2026-03-07T00:00:00.120000-08:00", "2026-03-07T00:00:00", "x", 5, None]),
@@ -31,7 +33,9 @@ QUANTITIES = st.one_of(
     st.text(max_size=5),
     st.sampled_from([True, None, [], {}, "-0", "1.", ".5", "00.1", "1e5"]),
 )
-WHOLE = st.one_of(st.integers(-10, 10**5), st.integers(-(2**65), 2**65), st.floats(), st.sampled_from(["300", None, True]))
+WHOLE = st.one_of(
+    st.integers(-10, 10**5), st.integers(-(2**65), 2**65), st.floats(), st.sampled_from(["300", None, True])
+)
 UNITS = st.sampled_from(["kWh", "Wh", "kwh", "MWh", "m3", "L", "gal", "ft3", "ccf", "V", "W", "furlong", "", None, 3])
 OTHERS = st.recursive(
     st.one_of(st.none(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=80)),
@@ -78,7 +82,13 @@ def test_records(bench, records, rng: random.Random, ascii_only):
 @RELAXED
 @given(st.data())
 def test_records_with_a_changed_byte(bench, data):
-    record = {"channel": "E-1", "start": "2026-03-07T00:00:00.000Z", "seconds": 300, "quantity": "1.5", "note": [1, "a"]}
+    record = {
+        "channel": "E-1",
+        "start": "2026-03-07T00:00:00.000Z",
+        "seconds": 300,
+        "quantity": "1.5",
+        "note": [1, "a"],
+    }
     record = data.draw(st.sampled_from([record, {k: v for k, v in record.items() if k != "note"}]))
     lines = [json.dumps(record).encode()] * 20
     for _ in range(data.draw(st.integers(1, 12))):

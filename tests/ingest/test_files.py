@@ -34,7 +34,10 @@ def records() -> list[str]:
 def table() -> pa.Table:
     c, t, s, q, v = zip(*ROWS, strict=True)
     columns = {"channel": pa.array([IDS[i] for i in c]), "start": pa.array(t, pa.timestamp("ms", "UTC"))}
-    return pa.table(columns | {"seconds": pa.array(s, pa.int32()), "quantity": pa.array(q), "revision": pa.array(v), "x": pa.array(v)})
+    return pa.table(
+        columns
+        | {"seconds": pa.array(s, pa.int32()), "quantity": pa.array(q), "revision": pa.array(v), "x": pa.array(v)}
+    )
 
 
 def write(kind: str, path) -> None:
@@ -95,7 +98,9 @@ def test_an_unknown_format_is_told_the_known_ones(tmp_path):
     assert error.value.status == 415 and "london" in error.value.detail
 
 
-@pytest.mark.parametrize("content", [b"PAR1 and then nothing", b"ARROW1 and then nothing", b"\xff\xff\xff\xff\x08\x00\x00\x00junk"])
+@pytest.mark.parametrize(
+    "content", [b"PAR1 and then nothing", b"ARROW1 and then nothing", b"\xff\xff\xff\xff\x08\x00\x00\x00junk"]
+)
 def test_a_broken_container_is_a_body_error(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(BodyError):
@@ -103,7 +108,11 @@ def test_a_broken_container_is_a_body_error(tmp_path, content):
 
 
 def test_units_of_electricity_imply_channels_and_volumes_do_not(tmp_path):
-    lines = ["channel,start,quantity,unit,seconds", "a,2026-03-07T00:00:00Z,1,kWh,900", "b,2026-03-07T00:00:00Z,1,m3,900"]
+    lines = [
+        "channel,start,quantity,unit,seconds",
+        "a,2026-03-07T00:00:00Z,1,kWh,900",
+        "b,2026-03-07T00:00:00Z,1,m3,900",
+    ]
     lines += ["a,2026-03-07T00:15:00Z,1,kWh,900", "c,2026-03-07T00:00:00Z,1,V,"]
     (tmp_path / "x").write_text("\n".join(lines))
     (batch,) = files.read(tmp_path / "x")

@@ -26,7 +26,11 @@ PIECES = st.sampled_from(
         b"\xff",
     ]
 )
-BODIES = st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=40).map(b"".join), st.lists(PIECES, min_size=99, max_size=120).map(b"".join))
+BODIES = st.one_of(
+    st.binary(max_size=200),
+    st.lists(PIECES, max_size=40).map(b"".join),
+    st.lists(PIECES, min_size=99, max_size=120).map(b"".join),
+)
 
 
 @RELAXED
@@ -66,7 +70,9 @@ def test_another_media_type_is_told_which_ones_are_taken(bench, media_type):
     assert error.value.status == 415 and all(taken in error.value.detail for taken in MEDIA_TYPES)
 
 
-@pytest.mark.parametrize("media_type", ["application/x-ndjson; charset=utf-8", "APPLICATION/X-NDJSON", "application/jsonl"])
+@pytest.mark.parametrize(
+    "media_type", ["application/x-ndjson; charset=utf-8", "APPLICATION/X-NDJSON", "application/jsonl"]
+)
 def test_parameters_and_case_of_a_media_type_do_not_matter(bench, record, media_type):
     assert len(bench.decode(record(), media_type).readings) == 1
 
@@ -81,7 +87,7 @@ def test_an_unknown_layout_and_a_large_body_are_refused(bench, record):
 
 
 def test_a_body_of_bad_rows_only_is_refused_as_a_whole(bench, monkeypatch, record):
-    monkeypatch.setattr("meterpulse.ingest.checks.REFUSED_MAX", 50)
+    monkeypatch.setattr("meterpulse.ingest.rows.REFUSED_MAX", 50)
     assert len(bench.decode(b"\n".join([record(channel="x")] * 50)).rejected) == 50
     with pytest.raises(BodyError) as error:
         bench.decode(b"\n".join([record(channel="x")] * 51))
@@ -126,8 +132,8 @@ def test_a_thousand_to_one_bomb_ends_early_in_bounded_memory():
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_as_gzip_give_bytes_or_a_body_error(body):
-    for given in (body, gzip.compress(b"abc")[: len(body)] + body):
+    for packed in (body, gzip.compress(b"abc")[: len(body)] + body):
         try:
-            decompress(given, "gzip", 10_000)
+            decompress(packed, "gzip", 10_000)
         except BodyError as error:
             assert error.status in (400, 413)

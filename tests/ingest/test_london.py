@@ -1,4 +1,4 @@
-"""The London half hours: generated files in both layouts against an independent reading of their text in plain Python."""
+"""The London half hours: files made in their layouts, against an independent reading of the text in plain Python."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def write(path, header: str, seed: int, households: int = 3) -> None:
     for home in range(households):
         at = datetime(2013, 3, 25, 0, 30)
         while at < datetime(2013, 4, 8):
-            value = rng.choice([" 0 ", f" {rng.randrange(2000) / 1000} ", f" {1 + rng.randrange(10**7) / 10**7:.7f} ", "0.1"])
+            value = rng.choice(
+                [" 0 ", f" {rng.randrange(2000) / 1000} ", f" {1 + rng.randrange(10**7) / 10**7:.7f} ", "0.1"]
+            )
             stamp = at.strftime("%Y-%m-%d %H:%M:%S") + ("" if header == CLEAN else ".0000000")
             rows = [(f"MAC{home + 2:06d}", stamp, value)]
             if header != CLEAN and rng.random() < 0.02:
@@ -34,7 +36,7 @@ def write(path, header: str, seed: int, households: int = 3) -> None:
                 rows.append(rows[0])
             for id, stamp, value in rows:
                 tariff = header == RAW_WITH_TARIFF
-                lines.append(f"{id},Std,{stamp},{value},ACORN-A,\"Affluent\"" if tariff else f"{id},{stamp},{value}")
+                lines.append(f'{id},Std,{stamp},{value},ACORN-A,"Affluent"' if tariff else f"{id},{stamp},{value}")
             at += timedelta(minutes=30)
     path.write_text("\n".join(lines) + "\n")
 
@@ -115,7 +117,9 @@ def test_a_stamp_is_the_start_of_its_half_hour_in_gmt(tmp_path):
 
 def test_null_is_missing_and_never_zero(tmp_path):
     line = "MAC000002,2012-12-19 12:37:27.0000000,Null"
-    batch = batch_of(tmp_path, line, "MAC000002,2012-12-19 13:00:00.0000000, 0 ", "MAC000002,2012-12-19 13:30:00.0000000,")
+    batch = batch_of(
+        tmp_path, line, "MAC000002,2012-12-19 13:00:00.0000000, 0 ", "MAC000002,2012-12-19 13:30:00.0000000,"
+    )
     assert values(batch) == [("MAC000002", "2012-12-19 13:00:00", 0)]
     assert [(r.reason, r.original.decode()) for r in batch.rejected][0] == ("missing", line)
     assert [r.reason for r in batch.rejected] == ["missing", "missing"]
@@ -133,7 +137,14 @@ def test_a_duplicate_is_passed_on(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "mwh"),
-    [("1.0039999", 1_004_000), ("0.0000005", 0), ("0.0000015", 2), ("0.0000025", 2), ("1.14", 1_140_000), ("6.528e0", 6_528_000)],
+    [
+        ("1.0039999", 1_004_000),
+        ("0.0000005", 0),
+        ("0.0000015", 2),
+        ("0.0000025", 2),
+        ("1.14", 1_140_000),
+        ("6.528e0", 6_528_000),
+    ],
 )
 def test_what_is_finer_than_a_milliwatt_hour_rounds_half_to_even(tmp_path, text, mwh):
     assert values(batch_of(tmp_path, f"MAC000002,2013-10-27 00:00:00.0000000, {text} "))[0][2] == mwh
