@@ -111,7 +111,7 @@ class Chart extends HTMLElement {
     this.#plot = new uPlot({
       width: plot.clientWidth,
       height: plot.clientHeight || FALLBACK_HEIGHT,
-      padding: [10, 8, 0, 0],
+      padding: [10, 18, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7, width: 2 } },
       scales: {

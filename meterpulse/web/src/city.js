@@ -140,7 +140,7 @@ const live = new Live(
   (again) => again && reload(),
 );
 
-const connect = () => live.open({ area: city?.area ?? "city", utility: utility(), areas: 1 });
+const connect = () => live.open({ area: city?.area, utility: utility(), areas: 1 });
 
 // --- showing --------------------------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ function showTotal() {
   write(one("[data-total]"), total === null ? DASH : number(total * unit.factor));
   write(one("[data-total-unit]"), total === null ? "" : unit.unit);
   document.title = `${total === null ? "City" : `${number(total * unit.factor)} ${unit.unit}`} · meterpulse`;
-  stamp(one("[data-total-stamp]"), current()?.fresh ?? null, { before: "minute complete, data until ", staleAfter: 180_000 });
+  stamp(one("[data-total-stamp]"), current()?.fresh ?? null, { before: "newest whole minute, ", staleAfter: 180_000 });
   showAgainst(total);
 }
 
@@ -200,7 +200,7 @@ function showAgainst(total) {
   const words = { more: "more than", less: "less than", same: "the same as" }[moved.direction];
   node.replaceChildren(
     element("b", { class: `moved ${moved.direction}` }, moved.direction === "same" ? "" : moved.text),
-    ` ${words} yesterday at ${clock(zone(), at)} `, element("span", { class: "muted" }, `(${shown(rate, rateScale(utility(), "area", rate))})`),
+    ` ${words} yesterday at ${clock(zone(), at)} `, element("span", { class: "muted then" }, `${shown(rate, rateScale(utility(), "area", rate))} then`),
   );
 }
 
@@ -251,9 +251,8 @@ function showLegend(unit) {
   const { breaks, classes } = colours.ramp;
   const per = mode() === "meter" ? `${unit.unit} per meter` : unit.unit;
   one("[data-legend]").replaceChildren(
-    element("figcaption", {}, per),
+    element("figcaption", {}, element("span", {}, per), element("span", { class: "none" }, element("i", { class: "hatched" }), "no data")),
     element("div", { class: "ramp" }, ...classes.map((step, i) => element("span", { "data-step": step, title: `${breaks[i] === undefined ? "from" : "up to"} ${number(breaks[i] ?? breaks.at(-1))}` }, element("i", {}), element("b", {}, breaks[i] === undefined ? "" : number(breaks[i]))))),
-    element("span", { class: "none" }, element("i", { class: "hatched" }), "no data"),
     element("p", { class: "fine" }, mapNote),
   );
 }
@@ -300,7 +299,7 @@ function scheduleCurve() {
 
 function showCurve() {
   one("#city-chart").show(curve(windows, city?.area, city?.title ?? "The city"));
-  stamp(one("[data-curve-stamp]"), windows.freshUntil, { before: "data until " });
+  stamp(one("[data-curve-stamp]"), windows.freshUntil, { before: "up to " });
   if (city) fillLinks("city", linkSpan(city.area));
 }
 
@@ -423,7 +422,7 @@ function showStatus(status) {
   const rate = status.readings_per_second;
   if (typeof rate === "number") {
     rates = [...rates, rate].slice(-RATE_POINTS);
-    one("[data-rate-spark]").values = [...Array(RATE_POINTS - rates.length).fill(null), ...rates];
+    one("[data-rate-spark]").values = [...Array(Math.max(0, 30 - rates.length)).fill(null), ...rates];
   }
   write(one("[data-rate]"), count(rate === undefined || rate === null ? null : Math.round(rate)));
   for (const name of ["accepted", "late", "duplicates", "quarantined"]) {
@@ -496,7 +495,7 @@ function revealDetail() {
 
 function layoutMap() {
   const wide = matchMedia("(min-width: 900px)").matches;
-  map.padding = wide ? { top: 40, right: 64, bottom: 84, left: 64 } : { top: 18, right: 18, bottom: 18, left: 18 };
+  map.padding = wide ? { top: 34, right: 56, bottom: 56, left: 56 } : { top: 18, right: 26, bottom: 18, left: 18 };
 }
 
 async function start() {

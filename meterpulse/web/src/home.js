@@ -35,7 +35,9 @@ async function loadHome() {
   zone = channels[0].time_zone ?? "UTC";
   const first = channels[0];
   write(one("[data-home-kind]"), first.class === "business" ? "Business" : "Home");
-  write(one("[data-home-where]"), [first.area, zone.replaceAll("_", " ").replace("/", ", "), `${channels.length} channels`].filter(Boolean).join(" · "));
+  const place = `${zone.split("/").at(-1).replaceAll("_", " ")} time`;
+  one("[data-home-where]").replaceChildren(
+    ...(first.area ? [element("a", { href: `/?area=${encodeURIComponent(first.area)}` }, first.area), " · "] : []), `${place} · ${channels.length} channels`);
   for (const utility of UTILITIES) {
     const main = channels.filter((channel) => channel.utility === utility && (channel.direction ?? "delivered") === "delivered" && channel.kind !== "gauge")
       .sort((a, b) => (a.kind === "register") - (b.kind === "register") || (a.interval_seconds ?? 0) - (b.interval_seconds ?? 0))[0];
@@ -179,7 +181,7 @@ function showPanel(utility, meter) {
     showCompared(part(name), closed, then, amounts);
   }
   const missing = closed.expected ? Math.round((1 - closed.share) * closed.expected) : 0;
-  stamp(part("today-stamp"), windows.freshUntil, { before: missing ? `${(100 * closed.share).toFixed(0)} % of the day is here · ` : "", staleAfter: 15 * 60_000 });
+  stamp(part("today-stamp"), windows.freshUntil, { before: missing ? `${(100 * closed.share).toFixed(0)} % of the day is here · ` : "up to ", staleAfter: 15 * 60_000 });
 }
 
 /** A comparison is made only where nearly all of both days is there; what is missing is said. */
@@ -230,7 +232,7 @@ function showDay() {
   one("#home-chart").show(chart);
   one("[data-notes]").replaceChildren(...notes.map((note) => element("li", {}, note)));
   fillLinks("home", { channel: meter.channel.id, start: isoTime(day.start), end: isoTime(day.end), grain: "5m" });
-  stamp(one("[data-day-stamp]"), meter.windows.freshUntil, { before: "data until " });
+  stamp(one("[data-day-stamp]"), meter.windows.freshUntil, { before: "up to " });
   if (!chart.empty) one("[data-newest]")?.remove();
   else offerNewest(meter);
 }

@@ -173,7 +173,10 @@ class AreaMap extends HTMLElement {
     this.#moved = { k, x, y };
     this.classList.toggle("zoomed", members.length > 0);
     for (const { feature, label } of this.#labels) {
-      if (feature.at) label.style.transform = `translate(${(feature.at[0] * k + x).toFixed(1)}px, ${(feature.at[1] * k + y).toFixed(1)}px)`;
+      if (!feature.at) continue;
+      const half = label.textContent.length * 4.2 + 4;
+      const labelX = Math.max(half, Math.min(width - half, feature.at[0] * k + x));
+      label.style.transform = `translate(${labelX.toFixed(1)}px, ${(feature.at[1] * k + y).toFixed(1)}px)`;
     }
   }
   #moved = { k: 1, x: 0, y: 0 };

@@ -31,6 +31,7 @@ function show(status) {
   const tiles = [
     ["Accepted", short(status.accepted), "readings, on disk before they were acknowledged"],
     ["Lag", lag.seconds === undefined || lag.seconds === null ? DASH : `${number(lag.seconds)} s`, `${count(lag.readings)} readings are not in every answer yet`],
+    ["Channels", short(status.channels), "registered"],
     ["Watermark", watermark === null ? DASH : ago(now() - watermark), watermark === null ? "no event time yet" : isoTime(watermark)],
     ["Late", short(status.late), "kept, and their day is rebuilt"],
     ["Duplicates", short(status.duplicates), "sent again, counted once"],
