@@ -10,6 +10,8 @@ registry: a Python dict, with the ids already decoded to str.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import multiprocessing
 import os
@@ -85,7 +87,9 @@ def ids_of(channels: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resident() -> dict[str, int]:
-    """Bytes of this process in memory: its own and mapped from files."""
+    """Bytes of this process in memory: its own, without what was freed, and mapped from files."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     lines = Path("/proc/self/status").read_text().splitlines()
     sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss")}
     return {"own": sizes["RssAnon:"], "files": sizes["RssFile:"]}
