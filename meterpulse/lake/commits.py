@@ -50,6 +50,7 @@ class Commits:
             self._directory.mkdir(parents=True, exist_ok=True)
             for left in self._directory.glob(f"{TEMPORARY}*"):
                 left.unlink()
+            self._finish_taking_back()
             self.state = self._load()
             if self.state.version < 0:
                 self.commit([], "CREATE TABLE")
@@ -153,7 +154,7 @@ class Commits:
                 why = "missing" if isinstance(error, FileNotFoundError) else str(error)
                 mended = self._mended(version, state, why, parts.get(version, []), version == last)
                 if mended is None:
-                    self._set_aside_from(version, numbers)
+                    self._take_back_from(version)
                     break
                 actions = mended
             state.apply(version, actions)
@@ -178,8 +179,7 @@ class Commits:
             state = State()
         hint = self._directory / "_last_checkpoint"
         if hint.exists() and not _hint_is(hint, state.version):
-            self.recovered.append("_last_checkpoint: torn or stale; removed")
-            hint.unlink()
+            hint.unlink()  # torn, or of the checkpoint before; it is but a hint
         return state
 
     def _mended(self, version: int, state: State, why: str, parts: Sequence[str], is_last: bool) -> list[Action] | None:
@@ -197,16 +197,28 @@ class Commits:
         elif not actions and is_last:
             self.recovered.append(f"{path.name}: {why}; it added no files and is taken back")
             return None
-        self._move_aside(path)
-        self._write_commit(version, actions, "REPAIR", {"why": why})
+        if path.exists():
+            os.link(path, self._aside_name(path))
+        # Put in the damaged one's place at once: a commit whose number is not there never was.
+        self._write_aside(sealed(actions, "REPAIR", {"why": why}), path)
         self.recovered.append(f"{path.name}: {why}; rebuilt from what it did to the files ({len(parts)} added)")
         return actions
 
-    def _set_aside_from(self, version: int, numbers: Sequence[int]) -> None:
-        """The table ends before `version`; what follows is kept aside."""
-        for number in numbers:
+    def _take_back_from(self, version: int) -> None:
+        """The table ends before `version`: what follows is kept aside. Noted first, so that a kill does not end it half."""
+        note = self._directory / ".taking-back"
+        self._write_aside(str(version).encode(), note)
+        for number, paths in parts_by_version(self._root).items():
+            for path in paths if number >= version else []:
+                self._move_aside(Path(path))
+        for number in _numbers(self._directory, _COMMIT):
             if number >= version:
                 self._move_aside(self._commit_path(number))
+        note.unlink()
+
+    def _finish_taking_back(self) -> None:
+        with suppress(FileNotFoundError, ValueError):
+            self._take_back_from(int((self._directory / ".taking-back").read_text()))
 
     # -- files
 
@@ -232,11 +244,14 @@ class Commits:
             os.close(file)
         return target or temporary
 
+    def _aside_name(self, path: Path) -> Path:
+        aside = self._root / "_aside" / "damaged"
+        aside.mkdir(parents=True, exist_ok=True)
+        return aside / f"{path.name}.{uuid.uuid4().hex[:8]}"
+
     def _move_aside(self, path: Path) -> None:
-        aside = self._root / "_aside"
-        aside.mkdir(exist_ok=True)
-        if path.exists():
-            os.rename(path, aside / f"{path.name}.{uuid.uuid4().hex[:8]}")
+        with suppress(FileNotFoundError):
+            os.rename(path, self._aside_name(path))
 
     def _forget_deleted(self) -> None:
         """Tombstones are kept as long as their files are there; that is what they are for."""

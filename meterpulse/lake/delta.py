@@ -265,18 +265,13 @@ class DeltaLake(Lake):
         return name_of(add["path"]).lake_file(self._root, rows_of(add), add["size"])
 
     def _sweep(self) -> None:
-        """Remove what a crash left; where commits had to be taken back, their files are kept aside, for people."""
+        """Remove what a crash left: files that no commit names were never acknowledged."""
         for scratch in self._root.glob(f"{TEMPORARY}*"):
             shutil.rmtree(scratch, ignore_errors=True)
-        state, aside = self._commits.state, self._aside / "uncommitted"
+        state = self._commits.state
         for path in self._root.glob("day=*/*"):
             known = f"{path.parent.name}/{path.name}"
-            if known in state.adds or known in state.removes:
-                continue
-            if self.recovered and not path.name.startswith(TEMPORARY):
-                aside.mkdir(parents=True, exist_ok=True)
-                os.rename(path, aside / f"{path.parent.name}-{path.name}")
-            else:
+            if known not in state.adds and known not in state.removes:
                 _delete(path)
         for directory in self._root.glob("day=*"):
             with suppress(OSError):  # not empty

@@ -137,12 +137,46 @@ def test_without_any_checkpoint_the_table_is_rebuilt_from_the_names_of_its_files
     assert rows(lake) == expected and lake.position == 330 and lake.verify() == []
 
 
-def test_a_torn_hint_of_the_last_checkpoint_does_no_harm(lake, sweep, rows, reopen):
+@pytest.mark.parametrize("hint", [b"", b'{"versi', b'{"version":7,"size":3}'])
+def test_a_torn_or_stale_hint_of_the_last_checkpoint_does_no_harm(lake, sweep, rows, reopen, hint):
     for i in range(120):
         lake.write([sweep(DAY, i, 5)], i, i + 1)
-    (lake._root / "_delta_log" / "_last_checkpoint").write_bytes(b'{"versi')
+    (lake._root / "_delta_log" / "_last_checkpoint").write_bytes(hint)
     lake = reopen(lake)
     assert len(rows(lake)) == 600 and lake.verify() == []
+
+
+@pytest.mark.parametrize("files_too", [0, 1])
+def test_a_kill_in_the_middle_of_mending_loses_nothing(lake, sweep, rows, reopen, monkeypatch, files_too):
+    for i in range(4):
+        lake.write([sweep(DAY, i), sweep(DAY + 1, i)], i, i + 1)
+    expected = rows(lake)
+    _torn(_commit(lake, 1), "half")
+    if files_too:
+        Path(lake.files(DAY)[2].path).write_bytes(b"")
+    rename = os.rename
+    for nth in range(8):
+        left = [nth]
+
+        def stopping(old, new, left=left):
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            rename(old, new)
+
+        monkeypatch.setattr(os, "rename", stopping)
+        try:
+            lake = reopen(lake)
+        except KeyboardInterrupt:
+            continue
+        finally:
+            monkeypatch.undo()
+        break
+    lake = reopen(lake)
+    for i in range(lake.position, 4):
+        lake.write([sweep(DAY, i), sweep(DAY + 1, i)], i, i + 1)
+    assert nth > 0 and rows(lake) == expected and lake.verify() == []
+    assert len(list(lake._root.glob("_aside/damaged/w-*"))) == 4 * files_too
 
 
 def test_leftovers_of_a_killed_write_are_removed_and_never_counted(lake, sweep, rows, reopen):
