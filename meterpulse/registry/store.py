@@ -85,7 +85,6 @@ class Store:
         the channels ascending and different."""
         for file in (*self.columns.values(), *self.texts.values()):
             file.sync()
-        self.version += 1
         lengths = self._lengths()
         rows = [
             {"target": name, "channel": channel, "value": value}
@@ -94,7 +93,7 @@ class Store:
         ]
         self.ledger.commit(
             Change(
-                lengths | {"version": self.version},
+                lengths | {"version": self.version + 1},
                 profiles=list(enumerate(self.book.rows))[self._profiles :],
                 areas=list(enumerate(self.area_rows))[self._areas :],
                 edited_areas=[(number, self.area_rows[number]) for number in edited_areas or ()],
@@ -112,6 +111,7 @@ class Store:
                 self.columns[name].sync()
             self.ledger.clear_redo()
         self._publish(areas_changed=bool(edited_areas) or len(self.area_rows) > self._areas)
+        self.version += 1  # the last: who has seen this version sees what is in it
 
     def channels_of(self, reference: str, name: str) -> np.ndarray:
         """uint32[]: the channels of a usage point, customer or meter, ascending."""
@@ -157,7 +157,7 @@ class Store:
         for text in self.texts.values():
             text.abandon()
         extents = self.ledger.extents()
-        self.count, self.version = extents.get("channels", 0), extents.get("version", 0)
+        self.count = extents.get("channels", 0)
         self.columns = {
             name: SnapshotColumn(self.directory / f"channel.{name}", dtype, self.count) for name, dtype in HOT.items()
         } | {name: Column(self.directory / f"channel.{name}", np.uint32, self.count) for name in REFERENCES}
@@ -172,6 +172,7 @@ class Store:
         self._committed = self._lengths()
         self._finish_redo()
         self._publish(areas_changed=True)
+        self.version = extents.get("version", 0)
 
     def _lengths(self) -> dict[str, int]:
         """What counts of each file."""
