@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from meterpulse.client import Client
+from meterpulse.client import ARROW, Client
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,8 +37,8 @@ class Backing(Protocol):
     def channels(self) -> pa.Table:
         """All channels in the order of their index."""
 
-    def register(self, channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Create or update channels."""
+    def register(self, channels: pa.Table) -> dict[str, Any]:
+        """Create or update channels, given as columns of the public shape; {"created", "updated", "errors"}."""
 
     def ingest(self, body: bytes, media_type: str, source: str) -> dict[str, Any]:
         """Take a body of readings; `source` names where they came from."""
@@ -89,8 +89,13 @@ class Served:
 
         return pa.ipc.open_stream(self._client.get("/v1/channels.arrow")).read_all()
 
-    def register(self, channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return self._client.post("/v1/channels", json.dumps(channels).encode())
+    def register(self, channels: pa.Table) -> dict[str, Any]:
+        import pyarrow as pa
+
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, channels.schema) as stream:
+            stream.write_table(channels)
+        return self._client.post("/v1/channels", sink.getvalue().to_pybytes(), ARROW)
 
     def ingest(self, body: bytes, media_type: str, source: str) -> dict[str, Any]:
         return self._client.post("/v1/readings", body, media_type, {"source": source})
@@ -161,9 +166,10 @@ class Opened:
     def channels(self) -> pa.Table:
         return self._pipeline.registry.channels()
 
-    def register(self, channels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        done = self._pipeline.registry.register([dict(channel) for channel in channels])
-        return {"created": done.created, "updated": done.updated, "refused": done.refused}
+    def register(self, channels: pa.Table) -> dict[str, Any]:
+        done = self._pipeline.registry.register(channels, at_ms=self._pipeline.clock())
+        errors = [{"position": position, "detail": detail} for position, detail in done.errors]
+        return {"created": done.created, "updated": done.updated, "errors": errors}
 
     def ingest(self, body: bytes, media_type: str, source: str) -> dict[str, Any]:
         return self._pipeline.ingest(self._pipeline.take(body, media_type), source)

@@ -13,8 +13,9 @@ from meterpulse.cli.output import FINDINGS, Progress, progress, put_facts, put_j
 
 if TYPE_CHECKING:
     from meterpulse.city import City
+    from meterpulse.model.channel import Channel
 
-_CHANNELS_A_CALL = 10_000
+_CHANNELS_A_CALL = 1 << 17
 # Sources that begin so are history: they make their days dirty and do not move the watermark.
 IMPORT = "import:"
 
@@ -28,6 +29,9 @@ def ingest(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="Files of readings.")],
     format: Annotated[str | None, typer.Option("--format", help="The files' layout (default: recognised).")] = None,
     register: Annotated[bool, typer.Option("--register", help="Create the channels that the files imply.")] = False,
+    channels: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Register the channels of this file first.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is in the answers.")] = True,
     as_json: Json = False,
     data: Data = None,
@@ -41,6 +45,8 @@ def ingest(
         format_of(name)
     outcome = _Outcome()
     with city(data, url) as place:
+        if channels is not None:
+            outcome.created += _register_file(place, channels)
         with progress("reading", sum(file.stat().st_size for file in files), "bytes") as bar:
             for file in files:
                 _take(place, file, formats[file], register, outcome, bar)
@@ -78,7 +84,7 @@ def _take(place: City, file: Path, format: str, register: bool, outcome: _Outcom
     size, done = file.stat().st_size, 0
     for batch in read(file, format):
         if register and batch.channels:
-            outcome.created += _register(place, [channel.to_dict() for channel in batch.channels])
+            outcome.created += _register(place, batch.channels)
         if batch.rejected:
             place.backing.refuse(batch.rejected, IMPORT + file.name)
             outcome.reasons.update(row.reason for row in batch.rejected)
@@ -92,9 +98,38 @@ def _take(place: City, file: Path, format: str, register: bool, outcome: _Outcom
     bar.advance(size - done)
 
 
-def _register(place: City, channels: list[dict[str, Any]]) -> int:
+def _register(place: City, channels: list[Channel]) -> int:
     """Registers those that do not exist yet; how many were."""
-    new = [channel for channel in channels if place.channel(channel["id"]) is None]
-    for at in range(0, len(new), _CHANNELS_A_CALL):
-        place.backing.register(new[at : at + _CHANNELS_A_CALL])
-    return len(new)
+    import pyarrow as pa
+
+    from meterpulse.registry.listing import SCHEMA
+
+    new = [channel.to_dict() for channel in channels if place.channel(channel.id) is None]
+    if not new:
+        return 0
+    schema = pa.schema([field for field in SCHEMA if field.name != "index"])
+    return place.backing.register(pa.Table.from_pylist(new, schema))["created"]
+
+
+def _register_file(place: City, file: Path) -> int:
+    """Registers the channels of a file; how many are new. Those that are wrong are told and left out."""
+    import pyarrow as pa
+    import pyarrow.json
+    import pyarrow.parquet
+
+    try:
+        if file.suffix == ".parquet":
+            batches = pa.parquet.ParquetFile(file).iter_batches(_CHANNELS_A_CALL)
+        else:
+            batches = iter(pa.json.read_json(file).to_batches(_CHANNELS_A_CALL))
+        created = 0
+        for batch in batches:
+            answer = place.backing.register(pa.Table.from_batches([batch]))
+            created += answer["created"]
+            for error in answer["errors"][:10]:
+                say(f"{file.name}: channel {error['position']}: {error['detail']}")
+    except pa.ArrowException as error:
+        raise typer.BadParameter(
+            f"{file}: {error}; channels are read from Parquet, or NDJSON for other names"
+        ) from None
+    return created

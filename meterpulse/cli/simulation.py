@@ -66,6 +66,9 @@ def simulate(
     if done is not None:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(done.faults.items()))
         say(f"{done.readings} readings of {town.count} channels to {to}" + (f"; faults: {counts}" if counts else ""))
+        beside = sorted(Path(to).parent.glob(f"{Path(to).stem}.channels.*")) if not live and to != "-" else []
+        for channels in beside:
+            say(f"bring them in with: meterpulse ingest {to} --channels {channels}")
 
 
 class _Truth:
