@@ -59,8 +59,10 @@ def decode(
     """
     if len(body) > max_bytes:
         raise BodyError(413, f"the body has {len(body)} bytes; at most {max_bytes} are taken, so send it in parts")
-    kind = media_type.partition(";")[0].strip().lower()
-    kind = _SAME.get(kind, kind)
+    kind = media_type
+    if kind not in MEDIA_TYPES:
+        kind = media_type.partition(";")[0].strip().lower()
+        kind = _SAME.get(kind, kind)
     if kind == NDJSON:
         return decode_ndjson(body, table, now_ms, layout_of(layout))
     if kind == ARROW:

@@ -7,7 +7,6 @@ to even once. The product is exact: where 64 bits do not hold it the row is done
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import Any
 
 import numpy as np

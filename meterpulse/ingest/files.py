@@ -53,8 +53,9 @@ def read(path: Path, format: str | None = None, after: int = 0) -> Iterator[File
     return format_of(format or detect(path)).read(path, after)
 
 
-def chunks(path: Path, after: int, size: int = CHUNK_BYTES) -> Iterator[tuple[bytes, int]]:
-    """Whole lines of a text file from byte `after` on, about `size` bytes at a time, and the position behind them."""
+def chunks(path: Path, after: int) -> Iterator[tuple[bytes, int]]:
+    """Whole lines of a text file from byte `after` on, about CHUNK_BYTES at a time, and the position behind them."""
+    size = CHUNK_BYTES
     with open(path, "rb") as file:
         file.seek(after)
         rest = b""

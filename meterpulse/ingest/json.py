@@ -41,8 +41,8 @@ def decode_ndjson(body: bytes, table: ChannelTable, now_ms: int, layout: Layout 
     """One record per line; blank lines are skipped."""
     body = bytes(body).removeprefix(_BOM)
     if len(body) <= SMALL_BYTES:
-        lines = [line.removesuffix(b"\r") for line in body.split(b"\n")]
-        return _small([line for line in lines if line.strip(_BLANK)], table, now_ms, layout, NDJSON)
+        lines = [line.removesuffix(b"\r") for line in body.split(b"\n") if line.strip(_BLANK)]
+        return _small(lines, table, now_ms, layout, NDJSON)
     return _large(padded(body), 0, body.count(b"\n") + 1, table, now_ms, layout, NDJSON)
 
 
@@ -112,7 +112,8 @@ def _judged(record: Record, table: ChannelTable, columns: tuple[Any, ...], now_m
     if not -(2**63) < mantissa < 2**63:
         mantissa, exponent = 1, 1  # an exponent above 0 asks for wide integers
     _, start, seconds, _, _, unit, revision = record
-    code, quantity, seconds = judge(channel, start, seconds, mantissa, exponent, unit, revision, *columns, now_ms)
+    values = (channel, start, seconds, mantissa, exponent, unit, revision, *columns, now_ms)
+    code, quantity, seconds = judge(*values)
     if code == EXACT:
         _, profile_of, kind_of, unit_of, _ = columns
         profile = profile_of[channel]
@@ -128,8 +129,11 @@ def _judged(record: Record, table: ChannelTable, columns: tuple[Any, ...], now_m
 def _columns(rows: list[tuple[int, ...]]) -> Readings:
     if not rows:
         return Readings.empty()
-    channel, start, seconds, quantity, revision = np.array(rows, np.int64).T.copy()
-    if len(rows) > 1:
+    if len(rows) == 1:
+        row = np.array(rows[0], np.int64)
+        channel, start, seconds, quantity, revision = row[:1], row[1:2], row[2:3], row[3:4], row[4:]
+    else:
+        channel, start, seconds, quantity, revision = np.array(rows, np.int64).T.copy()
         start, seconds, revision = shortest(start), shortest(seconds), shortest(revision)
     return Readings(channel.astype(np.uint32), start, seconds.astype(np.int32), quantity, revision)
 

@@ -132,17 +132,14 @@ def _channels(ids: list[str], seen: set[str]) -> list[Channel]:
 
 
 def _scaled(rows: Scanned, n: int) -> np.ndarray:
-    """int64[n] mWh; what may not fit or must be rounded is done exactly, one by one."""
-    decimals, quantity = -rows.exponent[:n].astype(np.int64), rows.mantissa[:n].copy()
-    plain = (decimals <= 6) & (np.abs(quantity) < 10**12) & (rows.code[:n] == PARSED)
-    quantity[plain] *= 10 ** (6 - decimals[plain])
-    for row in np.flatnonzero(~plain & (rows.code[:n] == PARSED)).tolist():
-        exact = thousandths(int(rows.mantissa[row]), int(rows.exponent[row]), _KWH.code)
-        if abs(exact) > INT64_MAX:
-            rows.code[row] = REFUSED
-        else:
-            quantity[row] = exact
-    return quantity
+    """int64[n] mWh, rounded half to even; a row that does not fit is left to `_parsed`."""
+    decimals, mantissa = -rows.exponent[:n].astype(np.int64), rows.mantissa[:n]
+    plain = (rows.code[:n] == PARSED) & (np.abs(mantissa) < 10**12)
+    rows.code[:n][~plain] = REFUSED
+    grown = mantissa * 10 ** np.where(plain, np.clip(6 - decimals, 0, 6), 0)
+    divisor = 10 ** np.where(plain, np.clip(decimals - 6, 0, 12), 0)
+    quotient, rest = np.divmod(grown, divisor)
+    return quotient + ((2 * rest > divisor) | ((2 * rest == divisor) & (quotient & 1 == 1)))
 
 
 def _parsed(line: bytes, columns: np.ndarray) -> tuple[str, int, int]:

@@ -33,7 +33,7 @@ REFUSED_MAX = 100_000  # refused rows of one body; more are a mistake of the sen
 
 @dataclass
 class Columns:
-    """Parsed rows on their way to `finish`; start, seconds, exponent, unit and revision have length 1 where constant."""
+    """Parsed rows on their way to `finish`; start, seconds, exponent, unit, revision have length 1 where constant."""
 
     code: np.ndarray  # uint8[n]: PARSED or REFUSED
     channel: np.ndarray  # uint32[n]
@@ -58,7 +58,7 @@ def finish(
     """Checks all rows and divides them; `original` gives the bytes of a row."""
     c, n = columns, len(columns.channel)
     quantity, seconds = np.empty(n, np.int64), np.empty(n, np.int32)
-    bad = judge_rows(
+    bad = judge_rows(  # type: ignore[call-arg]
         c.code,
         c.channel,
         c.start,

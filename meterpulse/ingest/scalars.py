@@ -171,7 +171,7 @@ def instant(data, at):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, inline="always")
 def text_end(data, at, escapes):  # type: ignore[no-untyped-def]
-    """The closing quote of a JSON string that begins at `at`, of valid UTF-8 and escapes (none unless `escapes`), or -1."""
+    """The closing quote of a JSON string that begins at `at`: valid UTF-8, escapes only where `escapes`; else -1."""
     at = string_end(data, at)
     return at if data[at] == 0x22 else _rest_of_text(data, at, escapes)
 

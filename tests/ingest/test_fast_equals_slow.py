@@ -14,7 +14,7 @@ from meterpulse.ingest import CSV, JSON, NDJSON
 from meterpulse.ingest.json import SMALL_BYTES
 
 MIDNIGHT_MS = 1_772_841_600_000
-RELAXED = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 CHANNELS = st.sampled_from(["E-1", "G-1", "W-1", "V-1", "R-1", "Wg-1", "É-1", "P-1", "nobody", "", "E-1 ", None, 7])
 STARTS = st.one_of(

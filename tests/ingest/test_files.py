@@ -56,7 +56,6 @@ def write(kind: str, path) -> None:
 def path(request, tmp_path, monkeypatch):
     monkeypatch.setattr(canonical, "BATCH_ROWS", 500)
     monkeypatch.setattr(files, "CHUNK_BYTES", 10_000)
-    monkeypatch.setattr(files.chunks, "__defaults__", (10_000,))
     write(request.param, tmp_path / "readings")  # the name says nothing
     return tmp_path / "readings"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from meterpulse.ingest import CSV, JSON, MEDIA_TYPES, NDJSON, BodyError, decompress
 
-RELAXED = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PIECES = st.sampled_from(
     [
         b'{"channel": "E-1", "start": "2026-03-07T00:00:00Z", "quantity": 1}',

@@ -87,7 +87,7 @@ def through_the_decoder(path, directory) -> tuple[dict, dict, Counter]:
 @pytest.mark.parametrize("header", [CLEAN, RAW, RAW_WITH_TARIFF])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_hours_and_days_are_those_of_a_plain_reading(tmp_path, monkeypatch, header, seed):
-    monkeypatch.setattr(files.chunks, "__defaults__", (30_000,))
+    monkeypatch.setattr(files, "CHUNK_BYTES", 30_000)
     write(tmp_path / "file.csv", header, seed)
     assert files.detect(tmp_path / "file.csv") == "london"
     hours, days, nulls = plainly(tmp_path / "file.csv")
@@ -171,7 +171,7 @@ def test_a_bad_line_is_refused_with_its_reason(tmp_path, line, reason):
 
 
 def test_reading_goes_on_behind_any_batch_and_crlf_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.chunks, "__defaults__", (5_000,))
+    monkeypatch.setattr(files, "CHUNK_BYTES", 5_000)
     write(tmp_path / "x.csv", CLEAN, 3)
     (tmp_path / "x.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "x.csv").read_bytes().replace(b"\n", b"\r\n"))
     batches = list(files.read(tmp_path / "x.csv"))
