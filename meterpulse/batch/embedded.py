@@ -111,19 +111,26 @@ def rebuild(
     blocks_before = {b for b in range(-(-len(channel_zone) // BLOCK)) if store.starts("usage_5m", b, day * DAY_MS, (day + 1) * DAY_MS)}
     for block, rows in builder.build(day, read):
         kind = channel_zone[block * BLOCK : block * BLOCK + len(rows)]
-        install(lambda b=block, r=rows, k=kind: store.write(_chunks(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones)))
+        install(lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones))
         written.add(block)
     for block in blocks_before - written:  # nothing is left of it: the readings were dropped from the lake
         keys = min(BLOCK, len(channel_zone) - block * BLOCK)
         rows = np.zeros((keys, WINDOWS_A_DAY, c.ROW), np.int64)
         kind = channel_zone[block * BLOCK : block * BLOCK + keys]
-        install(lambda b=block, r=rows, k=kind: store.write(_chunks(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones)))
+        install(lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones))
     area = builder.area_rows()
     for block in range(-(-len(area) // BLOCK)):
         part = area[block * BLOCK : (block + 1) * BLOCK]
         kind = group_zone[block * BLOCK : block * BLOCK + len(part)]
-        install(lambda b=block, r=part, k=kind: store.write(_chunks(store, "area_1m", b, day, r, boundary_ms, whole, k, zones)))
+        install(lambda b=block, r=part, k=kind: _write(store, "area_1m", b, day, r, boundary_ms, whole, k, zones))
     return DayReport(day, builder.rows, builder.effective, boundary_ms, time.perf_counter() - began)
+
+
+def _write(store: Store, view: str, block: int, day: int, rows: np.ndarray, boundary_ms: int, whole: bool, kind: np.ndarray, zones: list[str]) -> None:
+    chunks = _chunks(store, view, block, day, rows, boundary_ms, whole, kind, zones)
+    until = boundary_ms - boundary_ms % HOUR_MS
+    singles = [s for s in store.starts(view, block, day * DAY_MS, min((day + 1) * DAY_MS, until)) if s % HOUR_MS]
+    store.write(chunks, remove=[(view, block, s) for s in singles])
 
 
 def _chunks(

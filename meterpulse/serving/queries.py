@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
+from meterpulse.model import cells as c
 from meterpulse.model.channel import NO_AREA, NOT_FOUND, Direction, Kind, Utility
 from meterpulse.model.groups import fold_up, group_index
 from meterpulse.model.problem import Problem
 from meterpulse.model.quantity import BY_CODE, UNITS, Unit, decimal_text
-from meterpulse.model.window import DAY_MS, GRAINS, MINUTE_MS, WINDOW_MS, instant_ms, iso
+from meterpulse.model.window import DAY_MS, GRAINS, HOUR_MS, MINUTE_MS, WINDOW_MS, instant_ms, iso
 from meterpulse.serving.answers import Answer
+from meterpulse.stores import BLOCK
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
@@ -118,6 +121,36 @@ def _newest(p: Pipeline, index: int) -> int | None:
     if any(w.rows(index, index + 1)[0, 0, 0] for w in p.engine.open_windows()):
         return None
     return p.store.newest("usage_5m", index, WINDOW_MS)
+
+
+def window(p: Pipeline, start: str, first: int, count: int) -> pa.Table:
+    """One 5-minute window of neighbouring channels, as stored: channel (dense index), count, and sum, min, max, last in
+    thousandths of the base unit. Channels without readings have no row."""
+    try:
+        start_ms = instant_ms(start)
+    except ValueError as error:
+        raise Problem(422, "time", "A time that cannot be read", str(error)) from None
+    if start_ms % WINDOW_MS:
+        raise Problem(422, "time", "Not the start of a window", "start takes a multiple of five minutes.")
+    last = min(first + count, p.registry.table.count)
+    rows = np.zeros((max(0, last - first), c.ROW), np.int64)
+    open_window = next((w for w in p.engine.open_windows() if w.start_ms == start_ms), None)
+    if open_window is not None:
+        rows = open_window.rows(first, last)[:, 0]
+    else:
+        for block in range(first // BLOCK, -(-last // BLOCK)):
+            hour_ms = start_ms - start_ms % HOUR_MS
+            for at in dict.fromkeys((start_ms, hour_ms)):
+                chunk = p.store.chunk("usage_5m", block, at)
+                step = (start_ms - at) // WINDOW_MS
+                if chunk is None or step >= chunk.rows.shape[1]:
+                    continue
+                low, high = max(first, block * BLOCK), min(last, block * BLOCK + len(chunk.rows))
+                rows[low - first : high - first] = chunk.rows[low - block * BLOCK : high - block * BLOCK, step]
+                break
+    present = np.flatnonzero(rows[:, 0])
+    columns = {"channel": (present + first).astype(np.uint32)}
+    return pa.table(columns | {name: rows[present, i] for i, name in enumerate(("count", "sum", "min", "max", "last"))})
 
 
 def load(p: Pipeline, utility_name: str | None) -> dict[str, Any]:

@@ -59,22 +59,26 @@ class Keeper:
             name = f"retire/{retirement.offset:020d}/{retirement.boundary_ms + (1 << 62):020d}"
             boundary = max(self.boundary_ms, retirement.boundary_ms)
             self._store.write([], notes={name: b"1", "boundary": str(boundary).encode()})
+            # Batch sees the new boundary only when the hours are made: else it could write an hour that speed's windows,
+            # composed after it, would cover.
+            self._complete(boundary)
             self.boundary_ms = boundary
         self._engine.retired(retirement)
-        self.complete()
 
     def complete(self) -> None:
         """Hours and days that the boundary has passed get their longer windows."""
+        with self.lock:
+            self._complete(self.boundary_ms)
+
+    def _complete(self, boundary_ms: int) -> None:
         for name in self._store.notes("hour/"):
             hour = int(name.split("/")[1])
-            if hour + HOUR_MS <= self.boundary_ms:
-                with self.lock:
-                    self._complete_hour(hour)
+            if hour + HOUR_MS <= boundary_ms:
+                self._complete_hour(hour)
         for name in self._store.notes("day/"):
             day = int(name.split("/")[1])
-            if (day + 1) * DAY_MS <= self.boundary_ms:
-                with self.lock:
-                    self._complete_day(day)
+            if (day + 1) * DAY_MS <= boundary_ms:
+                self._complete_day(day)
 
     def note_rolled(self, day: int) -> None:
         """Batch wrote this day's hours and local days."""
@@ -123,6 +127,7 @@ class Runner:
         self.safe_offset = self._saved_offset = self.engine.applied
         if self.engine.applied < self._log.first:
             self._start_from_the_lake(lake_days())
+        self.keeper.complete()
         journal = sorted(self._store.notes("retire/"))
         self._journal = [(int(n.split("/")[1]), int(n.split("/")[2]) - (1 << 62)) for n in journal]
         self._journal = [(offset, boundary) for offset, boundary in self._journal if offset >= self.engine.applied]
@@ -229,7 +234,6 @@ class Runner:
         engine.applied = to
 
     def _keep(self) -> None:
-        self.keeper.complete()
         while (retirement := self._retirements.get()) is not None:
             while True:
                 try:
