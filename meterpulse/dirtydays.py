@@ -51,10 +51,11 @@ class Rebuilder:
         with self._lock:
             self._progress = {"day": day_text(day)}
             try:
-                below = p.engine.applied
-                if p.lake.position < below:
-                    p.lake.ask("flush", to=below, timeout_seconds=600)
+                # The boundary first: a window that retires from here on may hold readings that the lake does not have yet.
                 boundary = p.keeper.boundary_ms
+                below = p.engine.applied
+                if p.lake.position < below and not p.lake.ask("flush", to=below, timeout_seconds=600):
+                    raise OSError("the lake cannot take what is logged yet; free disk space")
                 report = self._rebuild_from_lake(day, boundary)
                 p.engine.clean(day, below, boundary)
                 self._recent = [*self._recent[-199:], report]
