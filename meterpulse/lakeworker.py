@@ -61,8 +61,8 @@ class LakeWorker:
 
     @property
     def safe_offset(self) -> int:
-        """The log may be trimmed up to here: a torn newest commit can be written again."""
-        return self._positions[0] if self._positions else 0
+        """The log may be trimmed up to here: the newest commits, the one found at the start included, can be written again."""
+        return self._positions[0] if len(self._positions) == self._positions.maxlen else 0
 
     @property
     def pid(self) -> int | None:
@@ -113,7 +113,8 @@ class LakeWorker:
             began = time.monotonic()
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for line in self._process.stdout:
-                self._heard(json.loads(line))
+                with contextlib.suppress(ValueError):  # half a line: it was killed while it spoke
+                    self._heard(json.loads(line))
             self._process.wait()
             with self._lock:
                 asked, self._asked = self._asked, {}
