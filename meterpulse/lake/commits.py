@@ -201,7 +201,7 @@ class Commits:
             os.link(path, self._aside_name(path))
         # Put in the damaged one's place at once: a commit whose number is not there never was.
         self._write_aside(sealed(actions, "REPAIR", {"why": why}), path)
-        self.recovered.append(f"{path.name}: {why}; rebuilt from what it did to the files ({len(parts)} added)")
+        self.recovered.append(f"{path.name}: {why}; rebuilt from the files it added ({len(parts)})")
         return actions
 
     def _take_back_from(self, version: int) -> None:

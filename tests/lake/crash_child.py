@@ -28,7 +28,7 @@ def main(directory: Path, rounds: int) -> None:
         if number % 7 == 6:
             lake.compact(20_520 + number % 2, after - 2)
             lake.vacuum(0, 1 << 60)
-        if number % 11 == 10:
+        if number % 5 == 4:
             lake._commits.checkpoint()
 
 
