@@ -205,7 +205,7 @@ class Commits:
         return actions
 
     def _take_back_from(self, version: int) -> None:
-        """The table ends before `version`: what follows is kept aside. Noted first, so that a kill leaves no half of it."""
+        """The table ends before `version`; the rest is kept aside. Noted first, so that a kill leaves no half of it."""
         note = self._directory / ".taking-back"
         self._write_aside(str(version).encode(), note)
         for number, paths in parts_by_version(self._root).items():
