@@ -32,8 +32,11 @@ def groups_of(table: ChannelTable, first: int = 0) -> np.ndarray:
 def fold_up(rows: np.ndarray, parents: np.ndarray) -> np.ndarray:
     """rows int64[groups, steps, 4] of what areas have themselves -> the same with what lies below them added.
 
-    parents uint32[areas], NO_AREA at the top; cycles are the registry's to refuse.
+    parents uint32[areas], NO_AREA at the top; cycles are the registry's to refuse. Rows of areas that are younger than `rows`
+    are added, or what lies below them would be nobody's.
     """
+    if len(rows) < 1 + A_GROUP * len(parents):
+        rows = np.concatenate([rows, np.zeros((1 + A_GROUP * len(parents) - len(rows), *rows.shape[1:]), np.int64)])
     depth = np.zeros(len(parents), np.int64)
     for area in range(len(parents)):
         at = int(parents[area])

@@ -29,6 +29,7 @@ class Window:
     area: np.ndarray
     loose: list[Readings] = field(default_factory=list)
     changed: int = 0
+    _effective: tuple[int, tuple[np.ndarray, ...]] = (0, ())
 
     @property
     def end_ms(self) -> int:
@@ -60,17 +61,24 @@ class Window:
         out = self.area.copy()
         if self.loose:
             channel, start, quantity = self.loose_effective()
+            groups = int(group_of[channel].max()) + 1  # an area that is younger than the window
+            if groups > out.shape[1]:
+                out = np.concatenate([out, np.zeros((out.shape[0], groups - out.shape[1], c.AREA_ROW), np.int64)], axis=1)
             rows = np.zeros((int(channel[-1]) + 1, 1, c.ROW), np.int64)
             newest = np.zeros((len(rows), 1), np.int64)
             c.add_loose(rows, newest, out, group_of, channel, 0, start, quantity, self.start_ms)
         return np.ascontiguousarray(out.transpose(1, 0, 2))
 
     def loose_effective(self) -> tuple[np.ndarray, ...]:
-        """(channel, start, quantity) of the readings off the grid that stand."""
-        if len(self.loose) > 1:
-            self.loose[:] = [Readings.concat(self.loose)]
-        r = self.loose[0]
-        return c.effective(r.channel, r.full("start"), r.quantity, r.full("revision"))
+        """(channel, start, quantity) of the readings off the grid that stand; kept until there are more. `loose` itself is
+        the engine's alone to change: readers of other threads come by here."""
+        parts = self.loose[:]
+        known, found = self._effective
+        if known != len(parts):
+            r = Readings.concat(parts)
+            found = c.effective(r.channel, r.full("start"), r.quantity, r.full("revision"))
+            self._effective = len(parts), found
+        return found
 
 
 class Engine(Speed):
@@ -118,16 +126,18 @@ class Engine(Speed):
         self.applied = entry.offset + 1
 
     def _apply_live(self, readings: Readings, offset: int) -> None:
+        self._open(readings)
         if int(readings.start.min()) < self.retired_ms:
             late = readings.full("start") < self.retired_ms
             self.counters.late += int(late.sum())
             self._mark(readings.take(late), offset)
             readings = readings.take(~late)
+        groups = self._groups()  # before the windows are sized: they hold every group that is named here
         while len(readings):
             window = self._window(floor_to(int(readings.start[len(readings.start) // 2]), WINDOW_MS), readings)
             outcome = np.empty(len(readings), np.uint8)
             _, duplicates, others = c.scatter(
-                window.cells, window.area, self._groups(), readings.channel, 0, readings.start, readings.quantity,
+                window.cells, window.area, groups, readings.channel, 0, readings.start, readings.quantity,
                 readings.revision, window.start_ms, outcome,
             )  # fmt: skip
             window.changed += 1
@@ -144,15 +154,23 @@ class Engine(Speed):
             elsewhere = outcome == c.ELSEWHERE
             readings = readings.take(elsewhere) if elsewhere.any() else Readings.empty()
 
+    def _open(self, readings: Readings) -> None:
+        """Opens the windows that these readings need. What has to be retired to make room is retired before any of them is
+        applied, so that all of a window's readings in this entry are late, now and when the log is replayed."""
+        low, high = floor_to(int(readings.start.min()), WINDOW_MS), floor_to(int(readings.start.max()), WINDOW_MS)
+        for start_ms in (low,) if low == high else np.unique(readings.start // WINDOW_MS * WINDOW_MS).tolist():
+            if start_ms in self.windows or start_ms < self.retired_ms:
+                continue
+            self._make_room()
+            if start_ms >= self.retired_ms:
+                window = Window(start_ms, self._cells(self._table().count), np.zeros((5, self._group_count(), c.AREA_ROW), np.int64))
+                with self.lock:
+                    self.windows[start_ms] = window
+
     def _window(self, start_ms: int, readings: Readings) -> Window:
         wanted = self._table().count
         large = int(readings.quantity.max()) > c.NARROW_LIMIT or int(readings.quantity.min()) < -c.NARROW_LIMIT
-        window = self.windows.get(start_ms)
-        if window is None:
-            self._make_room()
-            window = Window(start_ms, self._cells(wanted), np.zeros((5, self._group_count(), c.AREA_ROW), np.int64))
-            with self.lock:
-                self.windows[start_ms] = window
+        window = self.windows[start_ms]
         if wanted > window.cells.shape[1]:
             grown = self._cells(wanted, window.cells.dtype)
             grown[:, : window.cells.shape[1]] = window.cells
