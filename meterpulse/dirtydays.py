@@ -67,13 +67,12 @@ class Rebuilder:
         p = self._p
         while True:
             files = p.lake.files(day)
+            # In this order: channels that are registered meanwhile are in what is taken later, and not in what is built.
+            builder = plugins.implementation("batch", p.config.batch.engine)(p.keys.group_of(), p.keys.group_count(), p.keys.parents())
             channel_zone, zones = p.keys.zones("usage_5m")
             group_zone, area_zones = p.keys.zones("area_1m")
             every = list(dict.fromkeys([*zones, *area_zones])) or ["UTC"]
-            builder = plugins.implementation("batch", p.config.batch.engine)(
-                p.registry.table, p.keys.group_of(), p.keys.group_count(), p.keys.parents()
-            )
-            source = _Buckets(files, p.registry.table.count)
+            source = _Buckets(files, len(channel_zone))
             try:
                 report = rebuild(
                     day, boundary, builder, source.read, p.store, self._install, every,

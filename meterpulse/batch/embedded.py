@@ -9,7 +9,6 @@ import numpy as np
 
 from meterpulse.batch import Batch, DayReport, ReadDay
 from meterpulse.model import cells as c
-from meterpulse.model.channel import ChannelTable
 from meterpulse.model.groups import fold_up
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, WINDOWS_A_DAY
@@ -23,16 +22,17 @@ SLOTS_A_DAY = DAY_MS // c.SLOT_MS
 class DayBuilder(Batch):
     """Computes one UTC day from the lake. `build` yields a block's rows at a time; `area` is complete after the last one."""
 
-    def __init__(self, table: ChannelTable, group_of: np.ndarray, group_count: int, parents: np.ndarray):
-        self._table, self._group_of, self._parents = table, group_of, parents
+    def __init__(self, group_of: np.ndarray, group_count: int, parents: np.ndarray):
+        """group_of uint32[channels] as of the registry now: it also says how many channels there are."""
+        self._count, self._group_of, self._parents = len(group_of), group_of, parents
         self._group_count = group_count
 
     def build(self, day: int, read: ReadDay) -> Iterator[tuple[int, np.ndarray]]:
         """(block, int64[keys, 288, 5]) for every block that has readings that day."""
         self.area = np.zeros((WINDOWS_A_DAY * 5, self._group_count, c.AREA_ROW), np.int64)
         self.rows = self.effective = 0
-        for block in range(-(-self._table.count // BLOCK)):
-            low, high = block * BLOCK, min((block + 1) * BLOCK, self._table.count)
+        for block in range(-(-self._count // BLOCK)):
+            low, high = block * BLOCK, min((block + 1) * BLOCK, self._count)
             block_rows = None
             for first in range(low, high, BUCKET):
                 after = min(first + BUCKET, high)
