@@ -26,6 +26,7 @@ export function dayChart({ utility, zone, day, windows, widthMs, now, isToday })
   const gaps = windows.gaps(day.start, Math.max(day.start, closed));
   const some = windows.between(day.start, day.end).length > 0;
   const names = { today: isToday ? "Today" : dayWords(day.date), yesterday: isToday ? "Yesterday" : dayWords(before.date), lastweek: isToday ? `Last ${dayWords(week.date).slice(0, 3)}` : dayWords(week.date) };
+  for (const [key, values] of Object.entries({ yesterday, lastweek })) if (values.every((value) => value === null)) names[key] += " (no data)";
   const at = (values, i) => (values[i] === null || values[i] === undefined ? null : values[i]);
   const perBin = (values, i) => (at(values, i) === null ? null : at(values, i) * ((bins[i].end - bins[i].start) / HOUR));
   const amounts = amountScale(utility, "home");
@@ -66,7 +67,7 @@ function sentence({ utility, zone, day, before, windows, closed, isToday, mine, 
   const known = mine.map((value, i) => [value, i]).filter(([value]) => value !== null);
   const [peak, peakAt] = known.reduce((best, one) => (one[0] > best[0] ? one : best), [-1, 0]);
   const parts = [`${shown(total.value, amounts)} ${isToday ? "so far" : "on this day"}`];
-  if (then.value !== null && then.share >= 0.98) parts.push(`${shown(then.value, amounts)} ${names.yesterday === "Yesterday" ? "yesterday" : "the day before"}${isToday ? " by this time" : ""}`);
+  if (then.value !== null && then.share >= 0.98) parts.push(`${shown(then.value, amounts)} ${isToday ? "yesterday" : "the day before"}${isToday ? " by this time" : ""}`);
   if (peak > 0) parts.push(`highest ${shown(peak, unit)} at ${clock(zone, bins[peakAt].start)}`);
   return `${parts.join(", ")}.`;
 }
@@ -75,7 +76,7 @@ function notesOn({ zone, day, before, week, gaps, some, names }) {
   const notes = [];
   const missing = gaps.reduce((sum, [from, to]) => sum + to - from, 0);
   if (some && missing) {
-    const words = missing >= HOUR ? `${number(missing / HOUR)} hours` : `${missing / 60_000} minutes`;
+    const words = missing >= HOUR ? `${+(missing / HOUR).toFixed(1)} hours` : `${missing / 60_000} minutes`;
     const first = gaps.slice(0, 3).map(([from, to]) => `${clock(zone, from)}–${clock(zone, to)}`).join(", ");
     notes.push(`No readings for ${words} (${first}${gaps.length > 3 ? " and more" : ""}). They are not counted as zero.`);
   }

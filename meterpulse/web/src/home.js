@@ -106,7 +106,9 @@ function heard(meter, window, fresh) {
   const last = amount(window.row.last, window.row.unit ?? meter.windows.unit);
   const interval = meter.channel.interval_seconds ?? 300;
   const rate = last === null ? null : last * (3600 / interval);
-  const at = Math.min(fresh ?? now(), window.start + WINDOW_MS, now());
+  // so many readings end no earlier than this; where some are missing the newest is newer than said, never older
+  const reached = window.start + Math.min(WINDOW_MS, window.count * interval * 1000);
+  const at = Math.min(Math.max(fresh !== null && fresh < window.start + WINDOW_MS ? fresh : 0, reached), now());
   meter.last = { rate, at, count: window.count, start: window.start };
   if (rate !== null) meter.spark = [...meter.spark.filter((point) => point.at > now() - SPARK_MS), { at, rate }];
 }

@@ -2,9 +2,11 @@
 
 import { address, get } from "./api.js";
 import { element, one, write } from "./dom.js";
+import { UTILITIES } from "./units.js";
 import { homeOf, search, watchConnection } from "./frame.js";
 
-const SAMPLE = 400; // channels asked for; a home has several
+const SAMPLE = 24; // homes
+const IN_AREA = 400; // channels asked for; a home has several
 
 const answer = one("[data-answer]");
 const list = one("[data-samples]");
@@ -28,7 +30,7 @@ function show(channels, most) {
     element("li", {}, element("a", { href: `/home/${encodeURIComponent(home.customer)}` },
       element("b", {}, home.customer),
       element("span", {}, [home.class === "business" ? "Business" : "Household", home.area].filter(Boolean).join(" · ")),
-      element("span", { class: "utility-dots" }, ...["electricity", "gas", "water"].filter((name) => home.utilities.has(name)).map((name) => element("i", { "data-utility": name, title: name })))))));
+      element("span", { class: "utility-dots" }, ...UTILITIES.filter((name) => home.utilities.has(name)).map((name) => element("i", { "data-utility": name, title: name })))))));
   return homes.size;
 }
 
@@ -38,7 +40,7 @@ async function find(text) {
     if (/^\S+$/.test(text)) {
       const home = await homeOf(text);
       if (home.length) return open(home[0].customer ?? text);
-      const there = await ask({ area: text, limit: SAMPLE }).catch((error) => {
+      const there = await ask({ area: text, limit: IN_AREA }).catch((error) => {
         if (error.status) return [];
         throw error;
       });
@@ -67,9 +69,10 @@ if (asked) {
   one("#pick").value = asked;
   find(asked);
 }
-ask({ limit: SAMPLE })
-  .then((channels) => {
+Promise.all(UTILITIES.map((utility) => ask({ utility, limit: 2 * SAMPLE })))
+  .then((found) => {
+    const channels = found.flat();
     if (asked && list.children.length) return;
-    if (!show(channels, 24)) write(answer, channels.length ? "The channels here belong to no customer; open one by its id." : "No homes yet. Register channels with POST /v1/channels, or start the demo city.");
+    if (!show(channels, SAMPLE)) write(answer, channels.length ? "The channels here belong to no customer; open one by its id." : "No homes yet. Register channels with POST /v1/channels, or start the demo city.");
   })
   .catch((error) => write(answer, `The list can't be read: ${error.message}.`));

@@ -39,6 +39,7 @@ export function amountScale(utility, level, largest = 0) {
 }
 
 const byDigits = [0, 1, 2, 3].map((digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+const scale3 = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** About three digits that matter, a fixed number of them after the point for numbers of one size. */
@@ -48,6 +49,9 @@ export function number(value) {
   const digits = size === 0 ? 0 : size < 0.1 ? 3 : size < 10 ? 2 : size < 100 ? 1 : 0;
   return byDigits[digits].format(value).replace("-", "−");
 }
+
+/** The same, as short as it can be written: for scales. */
+export const plain = (value) => scale3.format(value).replace("-", "−");
 
 export const count = (value) => (value === null || value === undefined || !Number.isFinite(Number(value)) ? DASH : grouped.format(Number(value)));
 
