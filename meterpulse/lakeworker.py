@@ -96,8 +96,9 @@ class LakeWorker:
 
     def stop(self) -> None:
         """Lets it commit what it has, then ends it."""
-        self._stopping = True
-        process = self._process
+        with self._lock:  # or a process could be started behind our back
+            self._stopping = True
+            process = self._process
         if process is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
@@ -111,7 +112,10 @@ class LakeWorker:
         pause = 0.1
         while not self._stopping:
             began = time.monotonic()
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            with self._lock:
+                if self._stopping:
+                    return
+                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for line in self._process.stdout:
                 with contextlib.suppress(ValueError):  # half a line: it was killed while it spoke
                     self._heard(json.loads(line))
