@@ -11,24 +11,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
-from meterpulse.ingest.arrow import ARROW, decode_arrow
+from meterpulse.ingest.arrow import decode_arrow
 from meterpulse.ingest.contract import REASONS, BodyError, Decoded, FileBatch, Rejected
-from meterpulse.ingest.csv import CSV, decode_csv
+from meterpulse.ingest.csv import decode_csv
 from meterpulse.ingest.encoding import decompress
-from meterpulse.ingest.json import JSON, NDJSON, decode_array, decode_ndjson
+from meterpulse.ingest.json import decode_array, decode_ndjson
 from meterpulse.ingest.layout import LAYOUTS, layout_of
+from meterpulse.ingest.media import ARROW, CSV, JSON, MEDIA_TYPES, NDJSON, split
 from meterpulse.model.channel import ChannelTable
 
-MEDIA_TYPES = (ARROW, NDJSON, JSON, CSV)
 BYTES_MAX = 256 * 2**20
-_SAME = {
-    "application/ndjson": NDJSON,
-    "application/jsonl": NDJSON,
-    "application/x-jsonlines": NDJSON,
-    "application/csv": CSV,
-}
 
 __all__ = [
+    "ARROW",
+    "CSV",
+    "JSON",
+    "NDJSON",
     "BYTES_MAX",
     "LAYOUTS",
     "MEDIA_TYPES",
@@ -55,23 +53,21 @@ def decode(
 
     Raises BodyError: 415 for other media types, 400 where the body is not what its type says, 413 where it unpacks to
     more than `max_bytes`, 422 where it is well formed but lacks a column or nearly all of it would be refused.
-    `layout` tells whose field names these are (`LAYOUTS`).
+    `layout` tells whose field names these are (`LAYOUTS`); the media type's parameter `layout` goes before it. CSV with
+    the parameter `header=absent` has its columns in the parameter `columns`: refused rows are kept that way.
     """
     if len(body) > max_bytes:
         raise BodyError(413, f"the body has {len(body)} bytes; at most {max_bytes} are taken, so send it in parts")
-    kind = media_type
-    if kind not in MEDIA_TYPES:
-        kind = media_type.partition(";")[0].strip().lower()
-        kind = _SAME.get(kind, kind)
+    kind, parameters = split(media_type)
+    layout = parameters.get("layout", layout)
     if kind == NDJSON:
         return decode_ndjson(body, table, now_ms, layout_of(layout))
-    if kind == ARROW:
-        return decode_arrow(body, table, now_ms, max_bytes)
     if kind == JSON:
         return decode_array(body, table, now_ms, layout_of(layout))
     if kind == CSV:
-        return decode_csv(body, table, now_ms, layout_of(layout))
-    raise BodyError(415, f"{media_type[:60]!r} is not taken; send one of {', '.join(MEDIA_TYPES)}")
+        columns = parameters.get("columns", "") if parameters.get("header") == "absent" else None
+        return decode_csv(body, table, now_ms, layout_of(layout), columns)
+    return decode_arrow(body, table, now_ms, max_bytes)
 
 
 class Format(ABC):

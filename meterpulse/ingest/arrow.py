@@ -23,13 +23,12 @@ from meterpulse.ingest.arrow_kept import rendered
 from meterpulse.ingest.arrow_limits import check_size
 from meterpulse.ingest.checks import AHEAD_MS_MAX, PARSED, REFUSED, SECONDS_MAX, Limits
 from meterpulse.ingest.contract import BodyError, Decoded
+from meterpulse.ingest.media import JSON
 from meterpulse.ingest.record import ABSENT_SECONDS
 from meterpulse.ingest.rows import Columns, finish, refuse_all_if_too_many, shortest
 from meterpulse.model.channel import ChannelTable
 from meterpulse.model.reading import Readings
 
-ARROW = "application/vnd.apache.arrow.stream"
-JSON = "application/json"
 COLUMNS = ("channel", "start", "seconds", "quantity", "revision")
 
 
@@ -75,7 +74,7 @@ def check_schema(schema: pa.Schema) -> None:
             raise BodyError(422, f"the column {name} lacks; a reading has {', '.join(COLUMNS)}")
         if count:
             kind = plain_type(schema.field(name).type)
-            if not _TAKES[name][0](kind):
+            if not _TAKES[name][0](kind) or (pa.types.is_decimal(kind) and abs(kind.scale) > 76):
                 raise BodyError(422, f"the column {name} is {kind}; it takes {_TAKES[name][1]}")
 
 

@@ -28,20 +28,25 @@ from meterpulse.ingest.layout import (
     UNIT,
     Layout,
 )
+from meterpulse.ingest.media import CSV, with_parameters
 from meterpulse.ingest.record import NumberText, Record, read
 from meterpulse.ingest.scanned import UNIT_NAMES, UNIT_OFFSETS, Scanned
 from meterpulse.ingest.vector import padded
 from meterpulse.model.channel import ChannelTable
 
-CSV = "text/csv"
 HEADER_MAX = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
-def decode_csv(body: bytes, table: ChannelTable, now_ms: int, layout: Layout = CANONICAL) -> Decoded:
-    """All rows behind the header; raises BodyError 400 without a readable header, 422 where it lacks a column."""
+def decode_csv(
+    body: bytes, table: ChannelTable, now_ms: int, layout: Layout = CANONICAL, columns: str | None = None
+) -> Decoded:
+    """All rows behind the header, or all of them where `columns` are given; raises BodyError 400 without a readable
+    header, 422 where it lacks a column."""
     body = bytes(body).removeprefix(_BOM)
+    if columns is not None:
+        return decode_rows(body, 0, _cached_roles(columns.encode(), layout.name), table, now_ms, layout)
     end = body.find(b"\n", 0, HEADER_MAX)
     header = body[:HEADER_MAX] if end < 0 else body[:end]
     roles = _cached_roles(header, layout.name)
@@ -82,7 +87,10 @@ def decode_rows(
     """The rows of `body` from `at` on, whose columns have these roles."""
     rows = Scanned(padded(body), body.count(b"\n", at) + 1)
     rows.rows = csv_scan.scan(rows.data, at, len(body), roles, UNIT_OFFSETS, UNIT_NAMES, layout.unit, *rows.room)
-    return rows.decoded(lambda row: parsed(row, roles, layout), table, now_ms, CSV)
+    names = {role: name for name, role in layout.roles.items()}
+    columns = ",".join(names.get(role, "") for role in roles.tolist())
+    kept_as = with_parameters(CSV, header="absent", columns=columns, layout=layout.parameter)
+    return rows.decoded(lambda row: parsed(row, roles, layout), table, now_ms, kept_as)
 
 
 def parsed(row: bytes, roles: np.ndarray, layout: Layout = CANONICAL) -> Record:

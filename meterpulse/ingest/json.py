@@ -22,6 +22,7 @@ from meterpulse.ingest import json_scan
 from meterpulse.ingest.checks import EXACT, PARSED, REASON_CODES, THOUSANDTHS, Limits, judge
 from meterpulse.ingest.contract import BodyError, Decoded, Rejected, RowError
 from meterpulse.ingest.layout import CANONICAL, NO_UNIT, Layout
+from meterpulse.ingest.media import JSON, NDJSON, with_parameters
 from meterpulse.ingest.record import NumberText, Record, read, whole
 from meterpulse.ingest.rows import judge_exactly, shortest, told
 from meterpulse.ingest.scanned import UNIT_NAMES, UNIT_OFFSETS, Scanned, index_of
@@ -29,7 +30,6 @@ from meterpulse.ingest.vector import WIDTH, padded
 from meterpulse.model.channel import ChannelTable, Kind
 from meterpulse.model.reading import Readings
 
-NDJSON, JSON = "application/x-ndjson", "application/json"
 SMALL_BYTES = 1024  # below this the set-up of the columns costs more than Python's parser
 NESTING_MAX = 64
 _ARGUMENTS = ("channel", "start", "quantity", "seconds", "end", "unit", "revision")
@@ -67,7 +67,8 @@ def _large(
     rows.rows, end = json_scan.scan(
         data, at, size, is_array, *layout.names, UNIT_OFFSETS, UNIT_NAMES, layout.unit, *rows.room
     )
-    done = rows.decoded(lambda row: parsed(row, layout), table, now_ms, media_type)
+    kept_as = with_parameters(media_type, layout=layout.parameter)
+    done = rows.decoded(lambda row: parsed(row, layout), table, now_ms, kept_as)
     return _closed(done, data[:size], end) if is_array else done
 
 
@@ -90,7 +91,8 @@ def _small(rows: list[bytes], table: ChannelTable, now_ms: int, layout: Layout, 
         try:
             good.append(_judged(parsed(row, layout), table, columns, now_ms))
         except RowError as error:
-            rejected.append(Rejected(error.reason, error.detail, row, media_type))
+            kept_as = with_parameters(media_type, layout=layout.parameter)
+            rejected.append(Rejected(error.reason, error.detail, row, kept_as))
     return Decoded(_columns(good), rejected)
 
 

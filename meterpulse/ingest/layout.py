@@ -27,6 +27,11 @@ class Layout:
         """For the compiled scanners: offsets int64[k + 1], bytes uint8, roles uint8[k]."""
         return (*packed(list(self.roles)), np.array(list(self.roles.values()), np.uint8))
 
+    @property
+    def parameter(self) -> str:
+        """The value of the media type's parameter `layout`, empty for the canonical one."""
+        return "" if self.name == "canonical" else self.name
+
     @cached_property
     def read_order(self) -> list[str | None]:
         """The fields' names in the order in which `record.read` takes them; None where the layout has none."""

@@ -26,6 +26,7 @@ from meterpulse.ingest.checks import PARSED, REFUSED, thousandths
 from meterpulse.ingest.contract import BodyError, Rejected, RowError
 from meterpulse.ingest.csv import fields_of
 from meterpulse.ingest.files import chunks, header_of
+from meterpulse.ingest.media import with_parameters
 from meterpulse.ingest.record import decimal, instant
 from meterpulse.ingest.scalars import clock, number
 from meterpulse.ingest.scanned import Scanned
@@ -92,12 +93,14 @@ def _batch(lines: bytes, columns: np.ndarray, position: int, seen: set[str]) -> 
     offsets, ids = pa.py_buffer(rows.offsets[: n + 1]), pa.py_buffer(rows.ids)
     words = pa.LargeStringArray.from_buffers(n, offsets, ids).cast(pa.string()).dictionary_encode()
     names, index = words.dictionary.to_pylist(), words.indices.to_numpy().copy()
+    names_of = ("channel", "start", "quantity", "")
+    kept_as = with_parameters(CSV, header="absent", columns=",".join(names_of[c] for c in columns.tolist()))
     quantity, good, rejected = _scaled(rows, n), rows.code[:n] == PARSED, []
     for row in np.flatnonzero(~good).tolist():
         try:
             id, rows.start[row], quantity[row] = _parsed(rows.original(row), columns)
         except RowError as error:
-            rejected.append(Rejected(error.reason, error.detail, rows.original(row), CSV))
+            rejected.append(Rejected(error.reason, error.detail, rows.original(row), kept_as))
             continue
         if id not in names:
             names.append(id)

@@ -60,7 +60,14 @@ def test_a_row_may_be_written_in_any_usual_way(bench, line):
 )
 def test_a_bad_row_is_kept_as_its_line(bench, line, reason):
     decoded = bench.both(line, CSV)
-    assert [(r.reason, r.original, r.media_type) for r in decoded.rejected] == [(reason, line, CSV)]
+    assert [(r.reason, r.original) for r in decoded.rejected] == [(reason, line)]
+
+
+def test_a_refused_row_can_be_read_again_by_itself(bench):
+    body = b"note,quantity,start,channel\nx,1.5,2026-03-07T00:00:00Z,E-9\n"
+    (row,) = bench.decode(body, CSV).rejected
+    assert [r.reason for r in bench.decode(row.original, row.media_type).rejected] == ["unknown_channel"]
+    assert bench.rows(bench.decode(row.original.replace(b"E-9", b"E-1"), row.media_type)) == [GOOD]
 
 
 def test_columns_come_in_any_order_and_others_are_ignored(bench):

@@ -394,4 +394,6 @@ def test_records_after_utilityapi_are_read_by_their_own_names(bench):
 def test_bad_records_after_utilityapi_have_their_reason(bench, fields, reason):
     lines = [json.dumps(utilityapi(1, **fields))] + [json.dumps(utilityapi(1))] * 20
     for body in (lines[0], "\n".join(lines)):
-        assert [r.reason for r in bench.decode(body.encode(), layout="utilityapi").rejected] == [reason]
+        (row,) = bench.decode(body.encode(), layout="utilityapi").rejected
+        assert row.reason == reason
+        assert [r.reason for r in bench.decode(row.original, row.media_type).rejected] == [reason]  # by itself, as kept
