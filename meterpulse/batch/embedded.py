@@ -12,7 +12,7 @@ from meterpulse.model import cells as c
 from meterpulse.model.groups import fold_up
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, WINDOWS_A_DAY
-from meterpulse.stores import BLOCK, Chunk, Store
+from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Store
 from meterpulse.stores.rollup import hour_chunks, longer
 
 BUCKET = 1_024  # channels at a time: 71 MB for the readings that stand, 14 MB of cells
@@ -133,6 +133,15 @@ def _write(store: Store, view: str, block: int, day: int, rows: np.ndarray, boun
     store.write(chunks, remove=[(view, block, s) for s in singles])
 
 
+def _put(
+    store: Store, view: str, block: int, day: int, rows: np.ndarray, boundary_ms: int, whole: bool, kind: np.ndarray, zones: list[str]
+) -> None:
+    """A block's day into the store. Single windows of hours that are now whole go, or they would stand beside their hour."""
+    complete = boundary_ms - boundary_ms % HOUR_MS
+    single = [s for s in store.starts(view, block, day * DAY_MS, min(complete, (day + 1) * DAY_MS)) if s % HOUR_MS]
+    store.write(_chunks(store, view, block, day, rows, boundary_ms, whole, kind, zones), remove=[(view, block, s) for s in single])
+
+
 def _chunks(
     store: Store, view: str, block: int, day: int, rows: np.ndarray, boundary_ms: int, whole: bool, kind: np.ndarray, zones: list[str]
 ) -> list[Chunk]:
@@ -148,7 +157,10 @@ def _chunks(
     step_ms = HOUR_MS // a_hour
     own = (boundary_ms - hour_ms) // step_ms
     at = (hour_ms - day * DAY_MS) // step_ms
-    stored = store.chunk(view, block, hour_ms)
+    try:
+        stored = store.chunk(view, block, hour_ms)
+    except CorruptChunk:
+        stored = None
     if stored is not None and stored.rows.shape[1] == a_hour:
         merged = np.zeros((max(len(rows), len(stored.rows)), a_hour, rows.shape[2]), np.int64)
         merged[: len(stored.rows)] = stored.rows
