@@ -255,7 +255,11 @@ class _Child:
         return self._write_to(min(request["to"], self._logged.end))
 
     def _do_days(self, request: dict[str, Any]) -> list[int]:
-        return self._lake.days()
+        """All days, or those whose files hold log offsets in [first, after)."""
+        first, after = request.get("first", 0), request.get("after")
+        if after is None:
+            return self._lake.days()
+        return [d for d in self._lake.days() if any(f.first < after and f.after > first for f in self._lake.files(d))]
 
     def _do_files(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         return [asdict(f) for f in self._lake.files(request["day"])]

@@ -208,9 +208,9 @@ class Pipeline:
         path.with_suffix(".new").write_text(json.dumps({"pid": os.getpid(), "url": url}))
         path.with_suffix(".new").rename(path)
 
-    def _lake_days(self) -> list[int]:
+    def _lake_days(self, first: int = 0, after: int | None = None) -> list[int]:
         self.lake.started.wait(60)
-        return self.lake.ask("days")
+        return self.lake.ask("days", first=first, after=after)
 
     def _lake_is_up(self) -> None:
         self.lake.started.wait()

@@ -76,7 +76,7 @@ def load_newest(engine: Engine, directory: Path) -> list[str]:
         try:
             _load(engine, found)
             return troubles
-        except (CheckpointError, OSError, ValueError, KeyError) as error:
+        except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
             troubles.append(f"checkpoint {found.name} is not usable ({error})")
             shutil.rmtree(found, ignore_errors=True)
     return troubles
@@ -94,10 +94,11 @@ def _load(engine: Engine, directory: Path) -> None:
         area = np.frombuffer(files["area"], np.int64).reshape(w["area"])
         loose = [unpack(bytes(files["loose"]))] if files["loose"] else []
         windows[w["start_ms"]] = Window(w["start_ms"], cells, area, loose)
+    counters = Counters(**state["counters"])
+    marks = {int(day): Mark(**mark) for day, mark in state["marks"].items()}
     engine.windows, engine.applied, engine.retired_ms = windows, state["applied"], state["retired_ms"]
     engine.watermark.newest_ms, engine.watermark.heard_ms = state["newest_ms"], state["heard_ms"]
-    engine.counters = Counters(**state["counters"])
-    engine.marks = {int(day): Mark(**mark) for day, mark in state["marks"].items()}
+    engine.counters, engine.marks = counters, marks
 
 
 def _save(path: Path, data: bytes | memoryview) -> str:

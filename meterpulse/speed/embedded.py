@@ -203,6 +203,15 @@ class Engine(Speed):
                 mark.after_offset, mark.rows = offset + 1, mark.rows + rows
                 mark.window_start_ms, mark.window_end_ms = min(mark.window_start_ms, low), max(mark.window_end_ms, end)
 
+    def doubt(self, day: int, after_offset: int = 0, window_end_ms: int | None = None) -> None:
+        """Marks a day dirty though no reading came for it: what is stored of it cannot be trusted. Where its windows up to
+        `window_end_ms` are not retired yet, the rebuild waits for them."""
+        with self.lock:
+            end = min((day + 1) * DAY_MS, self.retired_ms) if window_end_ms is None else window_end_ms
+            mark = self.marks.setdefault(day, Mark(after_offset, end))
+            mark.after_offset, mark.window_end_ms = max(mark.after_offset, after_offset), max(mark.window_end_ms, end)
+            mark.window_start_ms = min(mark.window_start_ms, day * DAY_MS)
+
     # -- time ------------------------------------------------------------------------------------------------------------
 
     def advance(self, now_ms: int, unheard_ms: int) -> None:

@@ -18,9 +18,9 @@ import numpy as np
 from meterpulse.log import CorruptEntry, Log
 from meterpulse.model.groups import fold_up
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, floor_to, utc_day
-from meterpulse.speed import Mark, Retirement, checkpoint
+from meterpulse.speed import Retirement, checkpoint
 from meterpulse.speed.embedded import LONG_AGO, Engine
-from meterpulse.stores import BLOCK, Chunk, Store
+from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Store
 from meterpulse.stores.rollup import compose, day_rows, longer
 
 _log = logging.getLogger("meterpulse.speed")
@@ -38,6 +38,7 @@ class Keeper:
         self.boundary_ms = int(found) if found else LONG_AGO
         self.rolled = {int(name.split("/")[1]) for name in store.notes("rolled/")}
         self.lock = threading.Lock()  # one writer of windows at a time: this or batch
+        self.alarm: Callable[[str], None] = _log.error
 
     def carry(self, retirement: Retirement) -> None:
         """Durable when it returns."""
@@ -74,11 +75,19 @@ class Keeper:
         for name in self._store.notes("hour/"):
             hour = int(name.split("/")[1])
             if hour + HOUR_MS <= boundary_ms:
-                self._complete_hour(hour)
+                self._unless_damaged(self._complete_hour, hour)
         for name in self._store.notes("day/"):
             day = int(name.split("/")[1])
             if (day + 1) * DAY_MS <= boundary_ms:
-                self._complete_day(day)
+                self._unless_damaged(self._complete_day, day)
+
+    def _unless_damaged(self, complete: Callable[[int], None], what: int) -> None:
+        """A damaged chunk is batch's to replace; the hour, or the day, is completed after that."""
+        try:
+            complete(what)
+        except CorruptChunk as error:
+            self.alarm(f"{error}; its day is rebuilt by itself")
+            self._engine.doubt(utc_day(error.start_ms))
 
     def note_rolled(self, day: int) -> None:
         """Batch wrote this day's hours and local days."""
@@ -111,6 +120,7 @@ class Runner:
         self.engine, self._log, self._store, self.keeper = engine, log, store, keeper
         self._directory, self._clock, self._checkpoint_seconds = directory, clock, checkpoint_seconds
         self.alarms: list[str] = []
+        keeper.alarm = self.alarms.append
         self.safe_offset = 0  # the log is not needed below this
         self.ready = threading.Event()
         self._wake = threading.Condition()
@@ -121,13 +131,21 @@ class Runner:
         self._saved_at, self._saved_offset = time.monotonic(), -1
         self._threads: list[threading.Thread] = []
 
-    def recover(self, lake_days: Callable[[], list[int]]) -> None:
-        """Loads the newest checkpoint; without one, and with the beginning of the log gone, leaves the open days to batch."""
+    def recover(self, lake_days: Callable[..., list[int]]) -> None:
+        """Loads the newest checkpoint; without one, and with the beginning of the log gone, leaves the open days to batch.
+        lake_days() are the days of the lake, lake_days(first, after) those with readings of these offsets."""
+        self._lake_days = lake_days
         self.alarms += checkpoint.load_newest(self.engine, self._directory)
         self.safe_offset = self._saved_offset = self.engine.applied
         if self.engine.applied < self._log.first:
             self._start_from_the_lake(lake_days())
-        self.keeper.complete()
+        elif self.engine.applied < int(self._store.note("journal") or 0):
+            # The retirements before the checkpoint that is lost are forgotten, so what they carried off stays with batch.
+            self.engine.retired_ms = max(self.engine.retired_ms, self.keeper.boundary_ms)
+        try:
+            self.keeper.complete()
+        except OSError as error:  # a full disk must not keep us from starting; the next retirement completes them too
+            self.alarms.append(f"hours and days wait for room: {error}")
         journal = sorted(self._store.notes("retire/"))
         self._journal = [(int(n.split("/")[1]), int(n.split("/")[2]) - (1 << 62)) for n in journal]
         self._journal = [(offset, boundary) for offset, boundary in self._journal if offset >= self.engine.applied]
@@ -139,11 +157,11 @@ class Runner:
         known = max(self.keeper.boundary_ms, engine.retired_ms)
         newest = (days[-1] + 1) * DAY_MS if days else known
         boundary = max(known, min(newest, floor_to(now, WINDOW_MS) + WINDOW_MS))
-        for day in days:
-            if (day + 1) * DAY_MS > known:
-                engine.marks[day] = Mark(self._log.first, min(boundary, (day + 1) * DAY_MS))
+        dirty = {int(name.split("/")[1]) for name in self._store.notes("dirty/")}
         engine.windows.clear()
         engine.applied, engine.retired_ms = self._log.first, boundary
+        for day in {*dirty, *(day for day in days if (day + 1) * DAY_MS > known)}:
+            engine.doubt(day, self._log.first)
         self._store.write([], notes={"boundary": str(boundary).encode()})
         self.keeper.boundary_ms = boundary
 
@@ -224,13 +242,20 @@ class Runner:
             self.engine.on_retire = on_retire
 
     def _skip(self, why: str, to: int) -> None:
-        """Entries that cannot be read: what the lake has of them comes back by rebuilding the days that are open."""
+        """Entries that cannot be read: what the lake has of them comes back by rebuilding their days, and those that are open."""
         _log.error("%s; going on at %d", why, to)
-        self.alarms.append(f"{why}; the open days are rebuilt from the lake")
+        self.alarms.append(f"{why}; its days are rebuilt from the lake")
         engine = self.engine
         ends = [w.end_ms for w in engine.open_windows()] or [floor_to(self._clock(), WINDOW_MS) + WINDOW_MS]
         for day in {utc_day(end - 1) for end in ends}:
-            engine.marks[day] = Mark(to, max(e for e in ends if utc_day(e - 1) == day))
+            engine.doubt(day, to, max(e for e in ends if utc_day(e - 1) == day))
+        try:
+            held = self._lake_days(engine.applied, to)
+        except OSError as error:
+            self.alarms.append(f"{error}; if it held older days, run `meterpulse rebuild --all`")
+            held = []
+        for day in held:
+            engine.doubt(day, to)
         engine.applied = to
 
     def _keep(self) -> None:
@@ -258,15 +283,18 @@ class Runner:
         except OSError as error:
             _log.error("no checkpoint: %s", error)
             return
-        self._saving = threading.Thread(target=self._settle, args=(written,), name="checkpoint", daemon=True)
+        self._saving = threading.Thread(target=self._settle, args=(written, set(self.engine.marks)), name="checkpoint", daemon=True)
         self._saving.start()
 
-    def _settle(self, written: Path) -> None:
+    def _settle(self, written: Path, dirty: set[int]) -> None:
         try:
-            self.safe_offset = checkpoint.settle(written)
-            old = [n for n in self._store.notes("retire/") if int(n.split("/")[1]) < self.safe_offset]
-            if old:
-                self._store.write([], notes=dict.fromkeys(old, b""))
+            safe = checkpoint.settle(written)
+            # The log before it may go: which days wait for batch must not be known to checkpoints alone.
+            gone = [n for n in self._store.notes("retire/") if int(n.split("/")[1]) < safe]
+            gone += [n for n in self._store.notes("dirty/") if int(n.split("/")[1]) not in dirty]
+            kept = {f"dirty/{day}": b"1" for day in dirty} | {"journal": str(safe).encode()}
+            self._store.write([], notes=dict.fromkeys(gone, b"") | kept)
+            self.safe_offset = safe
         except OSError as error:
             _log.error("no checkpoint: %s", error)
 
