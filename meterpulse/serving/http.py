@@ -319,6 +319,8 @@ def rebuild_days(p: Pipeline, days: list[str] | None, everything: bool) -> dict[
         except (ValueError, TypeError):
             raise Problem(422, "day", "Not a day", "days takes UTC days such as 2026-03-08.") from None
     else:
+        if everything:
+            p.lake.ask("flush", to=p.log.end, timeout_seconds=600)  # days that are only logged so far are days too
         wanted = p.lake.ask("days") if everything else sorted(p.engine.marks)
     began = time.perf_counter()
     reports = [p.rebuilder.rebuild(day) for day in wanted]
