@@ -42,6 +42,9 @@ def usage(
     form = "csv" if as_csv else "json"
     with city(data, url) as place:
         answer = place.usage_body(form, channel, area=area, utility=utility, start=start, end=end, grain=grain)
+        dirty = place.status()["dirty_days"]
+    if dirty:
+        say(f"{dirty} days wait to be computed again; `meterpulse rebuild --dirty` does it now")
     if as_json or as_csv:
         sys.stdout.write(answer.decode().rstrip("\n") + "\n")
         return

@@ -57,7 +57,18 @@ def test_the_promised_commands_are_there():
 def test_help_loads_nothing_heavy():
     code = "import sys; from meterpulse.cli import main; main(['--version']); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"numpy", "pyarrow", "numba", "duckdb", "deltalake", "fastapi", "uvicorn", "sqlalchemy", "pydantic_settings", "lmdb"}
+    heavy = {
+        "numpy",
+        "pyarrow",
+        "numba",
+        "duckdb",
+        "deltalake",
+        "fastapi",
+        "uvicorn",
+        "sqlalchemy",
+        "pydantic_settings",
+        "lmdb",
+    }
     assert heavy & set(loaded) == set()
 
 
