@@ -122,6 +122,7 @@ class Runner:
         self.alarms: list[str] = []
         keeper.alarm = self.alarms.append
         self.safe_offset = 0  # the log is not needed below this
+        self.ticks = 0  # how often the watermark was looked at
         self.ready = threading.Event()
         self._wake = threading.Condition()
         self._stopping = False
@@ -227,6 +228,7 @@ class Runner:
                 engine.advance(self._clock(), int((time.monotonic() - self._heard) * 1000))
                 self._checkpoint_when_due()
                 next_tick = time.monotonic() + 0.25
+                self.ticks += 1
             if entry is None:
                 with self._wake:
                     if self._log.end <= engine.applied and not self._stopping:

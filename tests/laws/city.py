@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -22,7 +23,7 @@ from meterpulse.serving.queries import UsageQuery, usage
 NDJSON = "application/x-ndjson"
 SCALE = {"kWh": 10**6, "m3": 10**6, "L": 10**3}  # thousandths of the base unit in one
 NOON = int(datetime(2026, 4, 1, 12, tzinfo=UTC).timestamp() * 1000)
-SPAN = {"start": "2026-02-20T00:00:00Z", "end": "2026-04-10T00:00:00Z"}
+
 
 
 def config_for(data: Path, **sections: dict[str, Any]) -> Config:
@@ -103,6 +104,14 @@ class City:
         self.pipeline.ingest(decoded, source)
         self.oracle.take(readings)
 
+    def breathe(self) -> None:
+        """Everything sent is applied, and the watermark has had its look at it."""
+        ticks = self.pipeline.runner.ticks
+        deadline = time.monotonic() + 20
+        while self.pipeline.engine.applied < self.pipeline.log.end or self.pipeline.runner.ticks < ticks + 2:
+            assert time.monotonic() < deadline, self.pipeline.status()
+            time.sleep(0.01)
+
     def reopen(self) -> None:
         """Close in order and start again."""
         self.pipeline.close()
@@ -118,7 +127,7 @@ class City:
 
     def answer(self, grain: str, **who: str) -> dict[datetime | date, Row]:
         """What /v1/usage says, in thousandths, keyed as the oracle does."""
-        body = json.loads(as_json(usage(self.pipeline, UsageQuery(grain=grain, **who, **SPAN))), parse_float=Decimal)
+        body = json.loads(as_json(usage(self.pipeline, UsageQuery(grain=grain, **who, **self._span()))), parse_float=Decimal)
         scale, rows = SCALE[body["unit"]], {}
         for row in body["rows"]:
             at = datetime.fromisoformat(row["start"])
@@ -127,6 +136,11 @@ class City:
             exact = [row["count"], *(int(Decimal(row[name]) * scale) for name in ("quantity", "min", "max"))]
             rows[key] = Row(*exact, int(Decimal(row["last"]) * scale) if "last" in row else None)
         return rows
+
+    def _span(self) -> dict[str, str]:
+        starts = [start for _, start in self.oracle.standing] or [self.now_ms]
+        low, high = min(starts) - 3 * 86_400_000, max(starts) + 3 * 86_400_000
+        return {name: datetime.fromtimestamp(at // 1000, UTC).isoformat() for name, at in (("start", low), ("end", high))}
 
     def differences(self) -> list[str]:
         """Every window of every channel and area that is not what the oracle says."""
