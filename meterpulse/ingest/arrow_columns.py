@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,9 +63,14 @@ def _looked_up(column: pa.Array, table: ChannelTable) -> np.ndarray:
     _, offsets, data = column.buffers()
     if offsets is None or not len(column):
         return np.full(len(column), NOT_FOUND, np.uint32)
-    offsets = np.frombuffer(offsets, np.int64 if wide else np.int32)[column.offset : column.offset + len(column) + 1]
+    offsets = values_of(offsets, np.int64 if wide else np.int32, column.offset, len(column) + 1)
     texts = np.frombuffer(data, np.uint8) if data is not None and len(data) else np.zeros(1, np.uint8)
     return table.lookup(offsets, texts)
+
+
+def values_of(buffer: pa.Buffer, kind: Any, first: int, count: int) -> np.ndarray:
+    """`count` values of a buffer from the `first` on; what the buffer holds besides does not matter."""
+    return np.frombuffer(buffer, kind, count, first * np.dtype(kind).itemsize)
 
 
 def starts(column: pa.Array, refuse: Refuse) -> np.ndarray:

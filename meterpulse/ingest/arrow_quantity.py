@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from meterpulse.ingest.arrow_columns import Refuse
+from meterpulse.ingest.arrow_columns import Refuse, values_of
 from meterpulse.ingest.checks import THOUSANDTHS, Limits
 from meterpulse.ingest.contract import RowError
 from meterpulse.ingest.layout import NO_UNIT
@@ -78,9 +78,7 @@ def _decimals(column: pa.Array) -> Quantity:
     if width == 128:
         column = column.cast(pa.decimal128(38, scale))
     words = width // 64
-    parts = np.frombuffer(column.buffers()[1], np.int64)[column.offset * words : (column.offset + n) * words].reshape(
-        n, words
-    )
+    parts = values_of(column.buffers()[1], np.int64, column.offset * words, n * words).reshape(n, words)
     mantissa = np.where(nulls, 0, parts[:, 0]) if (nulls := _nulls(column)) is not None else parts[:, 0].copy()
     out = Quantity(mantissa, np.full(n, -scale, np.int16), np.full(n, NO_UNIT, np.uint8))
     high = parts[:, 0] >> 63
@@ -178,7 +176,7 @@ def _texts(column: pa.Array, refuse: Refuse) -> Quantity:
     out, plain = _zeros(n), np.zeros(n, np.bool_)
     _, offsets, data = column.buffers()
     if n:
-        offsets = np.frombuffer(offsets, np.int64)[column.offset : column.offset + n + 1]
+        offsets = values_of(offsets, np.int64, column.offset, n + 1)
         _numbers(offsets, padded(data or b""), out.mantissa, out.exponent, plain)
     for row in np.flatnonzero(~plain).tolist():
         if column[row].is_valid:
