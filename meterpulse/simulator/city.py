@@ -27,7 +27,6 @@ from meterpulse.simulator.places import Area
 
 NEW_YORK = (8_206_739, 536_890)  # households and businesses
 HEARTBEAT_SECONDS = 5
-REGISTER_DIGITS = 7
 CHUNK = 1 << 20
 
 
@@ -43,6 +42,7 @@ class Block:
     scale: int  # thousandths of the base unit in one unit
     direction: str = "delivered"
     kind: str = "interval"
+    digits: int | None = None  # of a register: it shows this many whole units
 
 
 BLOCKS = (
@@ -50,9 +50,9 @@ BLOCKS = (
     Block("G", "gas", "m3", 10**6),
     Block("W", "water", "L", 10**3),
     Block("X", "electricity", "kWh", 10**6, direction="received"),
-    Block("RE", "electricity", "kWh", 10**6, kind="register"),
-    Block("RG", "gas", "m3", 10**6, kind="register"),
-    Block("RW", "water", "L", 10**3, kind="register"),
+    Block("RE", "electricity", "kWh", 10**6, kind="register", digits=7),
+    Block("RG", "gas", "m3", 10**6, kind="register", digits=7),
+    Block("RW", "water", "L", 10**3, kind="register", digits=9),
     Block("V", "electricity", "V", 10**3, kind="gauge"),
 )
 # The public shape of a channel; texts that repeat are dictionaries.
@@ -263,9 +263,7 @@ class City:
             "area": _words(self.area[customer].astype(np.int32), [p.name for p in places.postcodes()]),
             "interval_seconds": pa.array(np.full(n, HEARTBEAT_SECONDS, np.int32)),
             "multiplier": pa.array(np.ones(n, np.int32)),
-            "digits": pa.array(np.full(n, REGISTER_DIGITS, np.int32))
-            if b.kind == "register"
-            else pa.nulls(n, pa.int32()),
+            "digits": pa.array(np.full(n, b.digits, np.int32)) if b.digits else pa.nulls(n, pa.int32()),
         }
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numba import int64, njit, uint64
 
-from meterpulse.simulator.chance import hashed
+from meterpulse.simulator.chance import mix
 from meterpulse.simulator.habits import SLOTS
 from meterpulse.simulator.weather import DAY_SECONDS, DAYS
 
@@ -21,7 +22,7 @@ SLOT_SECONDS = DAY_SECONDS // SLOTS
 KILOWATT = 71_111  # 1 kW = 277.78 mWh/s, and 1 m3/h = 277.78 mL/s
 # Unrest of a use: seconds between its knots (at most a slot: the rate is one between knots), and how far it may go, in
 # 256ths of the rate. Together below 256: never negative.
-UNREST = ((300, 70), (60, 50), (5, 20))
+UNREST = np.array(((300, 70), (60, 50), (5, 20)), np.int64)
 
 
 class Curve:
@@ -46,24 +47,12 @@ class Curve:
         slot = since // SLOT_SECONDS
         return window.total[slot] + window.rate[slot] * (since - slot * SLOT_SECONDS)
 
-    def restless(self, seconds: np.ndarray, key: int, series: np.ndarray) -> np.ndarray:
-        """`at` with ups and downs of its own for each of series[n]; they leave the long-run total as it is."""
+    def restless(self, seconds: np.ndarray, key: int, first_series: int = 0) -> np.ndarray:
+        """`at` with ups and downs of its own for each of seconds[n]; they leave the long-run total as it is. `key` and
+        the series (`first_series` for the first, then one more for each) say which.
+        """
         window, since = self._around(seconds)
-        total = self.at(seconds)
-        for step, reach in UNREST:
-            knot = seconds // step
-            x = seconds - knot * step
-            before, after = (
-                self._unrest(
-                    window,
-                    since - x + ahead,
-                    hashed(key + step, series * (1 << 40) + knot + ahead // step),
-                    step * reach,
-                )
-                for ahead in (0, step)
-            )
-            total = total + before + (after - before) * x // step
-        return total
+        return _restless(since, window.start, window.rate, window.total, np.uint64(key), first_series)
 
     def in_cycles(self, seconds: np.ndarray, phase: np.ndarray, period: np.ndarray, full_rate: int) -> np.ndarray:
         """The total of a machine that gives the same in cycles: full rate until the cycle's need is met, then off (a
@@ -88,18 +77,41 @@ class Curve:
         total = self._before_day[day] + np.concatenate(([0], np.cumsum(rate) * SLOT_SECONDS))
         return _Window(day * DAY_SECONDS, rate, total)
 
-    @staticmethod
-    def _unrest(window: _Window, since: np.ndarray, bits: np.ndarray, reach: int) -> np.ndarray:
-        """At a knot the total is ahead by a random part of what the slower side of the knot allows."""
-        slower = np.minimum(window.rate[(since - 1) // SLOT_SECONDS], window.rate[since // SLOT_SECONDS])
-        return slower * reach * (bits >> np.uint64(48)).astype(np.int64) >> 24
-
 
 @dataclass(frozen=True, eq=False)
 class _Window:
     start: int  # seconds since the city's epoch
     rate: np.ndarray  # int64[4 days of slots]
     total: np.ndarray  # int64[one more]
+
+
+@njit(cache=True, nogil=True)
+def _restless(since, start, rate, total, key, first_series):
+    """Compiled, because it is made of many short steps for each of some hundred series, at every second that is asked
+    for.
+    """
+    out = np.empty(len(since), np.int64)
+    for i in range(len(since)):
+        now = since[i]
+        slot = now // SLOT_SECONDS
+        value = total[slot] + rate[slot] * (now - slot * SLOT_SECONDS)
+        series = (first_series + i) << 40
+        for u in range(len(UNREST)):
+            step, reach = UNREST[u, 0], UNREST[u, 1]
+            knot = (start + now) // step
+            x = start + now - knot * step
+            before = _ahead(rate, now - x, mix(key + uint64(step), series + knot), step * reach)
+            after = _ahead(rate, now - x + step, mix(key + uint64(step), series + knot + 1), step * reach)
+            value += before + (after - before) * x // step
+        out[i] = value
+    return out
+
+
+@njit(inline="always")
+def _ahead(rate, knot, bits, reach):
+    """At a knot the total is ahead by a random part of what the slower side of the knot allows."""
+    slower = min(rate[(knot - 1) // SLOT_SECONDS], rate[knot // SLOT_SECONDS])
+    return (slower * reach * int64(bits >> uint64(48))) >> 24
 
 
 KNOTS_BITS, STEP_BITS = 11, 13
@@ -118,12 +130,14 @@ def moments_of(intensity: np.ndarray, longest_seconds: int) -> np.ndarray:
     return np.minimum(second, DAY_SECONDS - longest_seconds).astype(np.int32)
 
 
-def turn_at(moments: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How far a habit has come in its day: int64[n] in [0, 2^24), the largest turn whose moment is not after `second`;
-    -1 before the day.
+@njit(cache=True, nogil=True)
+def turn_at(moments, second):
+    """How far a habit has come in its day, 0 to 2^24: the largest turn whose moment is not after `second`; -1 before
+    the day.
     """
-    i = np.clip(np.searchsorted(moments, second, side="right") - 1, 0, KNOTS - 1)
-    step = moments[i + 1].astype(np.int64) - moments[i]
-    last = (1 << STEP_BITS) - 1
-    part = np.where(step > 0, (((second - moments[i] + 1) << STEP_BITS) - 1) // np.maximum(step, 1), last)
-    return np.where(second < 0, -1, (i << STEP_BITS) + np.minimum(part, last))
+    if second < 0:
+        return -1
+    i = min(max(np.searchsorted(moments, second, side="right") - 1, 0), KNOTS - 1)
+    step, last = int64(moments[i + 1]) - moments[i], (1 << STEP_BITS) - 1
+    part = (((second - moments[i] + 1) << STEP_BITS) - 1) // step if step > 0 else last
+    return (i << STEP_BITS) + min(part, last)

@@ -10,7 +10,7 @@ import numpy as np
 from meterpulse.model.window import iso
 from meterpulse.simulator import places
 from meterpulse.simulator.chance import below, hashed, key_of, with_chance
-from meterpulse.simulator.city import BLOCKS, CHUNK, REGISTER_DIGITS, City
+from meterpulse.simulator.city import BLOCKS, CHUNK, City
 from meterpulse.simulator.load import quantities
 
 # fault: rate under "all"
@@ -92,10 +92,12 @@ class Plan:
                     keep = np.ones(len(channel), bool) if keep is None else keep
                     keep[row[which & on]] = False
             elif name == "rollover":
-                quantity[row[which]] = (quantity[row[which]] - self.amount[mine[which]]) % self._modulus(
-                    self.channel[mine[which]]
-                )
-                touched.append(row[which])
+                e, r = mine[which], row[which]
+                since = quantity[r] - self.amount[e]
+                # Where nothing was used just before, the last thousandth was: a register shows 9999999 before its 0.
+                since = np.where(at_ms < self.begin[e], np.minimum(since, -1), since)
+                quantity[r] = since % self._modulus(self.channel[e])
+                touched.append(r)
             elif name == "clock_drift" and (which & on).any():
                 e, r = mine[which & on], row[which & on]
                 start = np.full(len(channel), at_ms, np.int64)
@@ -126,9 +128,9 @@ class Plan:
                 "channel": id,
                 "start": iso(int(self.begin[e])),
                 "end": iso(int(self.begin[e] if name == "rollover" else self.end[e])),
-                "detail": _DETAILS[name](int(self.amount[e])),
+                "detail": _DETAILS[name](int(self.amount[e]), BLOCKS[block]),
             }
-            for e, id in zip(which.tolist(), ids, strict=True)
+            for e, id, block in zip(which.tolist(), ids, self._city.block_of(self.channel[which]).tolist(), strict=True)
         ]
         while self._dark_told < len(self._outages) and self._outages[self._dark_told].begin <= at_ms:
             o = self._outages[self._dark_told]
@@ -236,7 +238,7 @@ class Plan:
 
     def _modulus(self, channel: np.ndarray) -> np.ndarray:
         """Where the register of each channel begins again."""
-        return np.array([b.scale for b in BLOCKS], np.int64)[self._city.block_of(channel)] * 10**REGISTER_DIGITS
+        return np.array([b.scale * 10 ** (b.digits or 0) for b in BLOCKS], np.int64)[self._city.block_of(channel)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,13 +258,13 @@ _CHANGES = {
     "theft": lambda quantity, amount, seconds: quantity * amount // 100,
 }
 _DETAILS = {
-    "stuck": lambda amount: {"value": amount},
-    "scale_div10": lambda amount: {"divisor": 10},
-    "clock_drift": lambda amount: {"seconds_at_end": amount / 1000},
-    "rollover": lambda amount: {"digits": REGISTER_DIGITS},
-    "meter_exchange": lambda amount: {"index_of_old_meter": amount},
-    "water_leak": lambda amount: {"litres_per_hour": amount * 3.6},
-    "theft": lambda amount: {"percent_still_measured": amount},
+    "stuck": lambda amount, of: {"value": amount},
+    "scale_div10": lambda amount, of: {"divisor": 10},
+    "clock_drift": lambda amount, of: {"seconds_at_end": amount / 1000},
+    "rollover": lambda amount, of: {"digits": of.digits},
+    "meter_exchange": lambda amount, of: {"index_of_old_meter": amount} if of.digits else {},
+    "water_leak": lambda amount, of: {"litres_per_hour": amount * 3600 / 1000},
+    "theft": lambda amount, of: {"percent_still_measured": amount},
 }
 
 

@@ -8,9 +8,9 @@ multiplication, and how many were before it is known without looking. They come 
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, njit, uint32, uint64
+from numba import int64, njit, uint64
 
-from meterpulse.simulator.chance import mix
+from meterpulse.simulator.chance import GOLDEN, mix
 from meterpulse.simulator.curves import KNOTS_BITS, STEP_BITS
 from meterpulse.simulator.customers import field
 
@@ -32,7 +32,9 @@ VOLTS = SUN + CLOUDS
 EVENING = VOLTS + CLOUDS  # days since the epoch and seconds since noon of standard time, for cars
 TABLE = EVENING + 2
 
-DAY, SECOND, TURN, BEFORE, MOMENTS = range(5)  # columns of a place
+PLACE = 8  # columns of a place: day, second of it, turn, turn one longest event earlier, first of its moments
+DAY, SECOND, TURN, BEFORE, MOMENTS = range(5)
+PARTS = np.array([0] + [(1 << (KNOTS_BITS + STEP_BITS)) // n for n in range(1, 128)], np.int64)
 
 # Families of events. Rates are thousandths of the base unit per second (1000 W = 278 mWh/s), lengths in seconds.
 KETTLE, MACHINE, TAP, SHOWER, HOT_WATER, COOKING, FIRM_MACHINE, FIRM_TAP, FIRM_COOKING = range(9)
@@ -65,22 +67,31 @@ LENGTH = np.array(
     np.int64,
 )
 LONGEST = tuple(int(x) for x in LENGTH.max(axis=1))
-FULL = 64  # lengths are given in 64ths of the above
+DAY_KEY = 0x2545F4914F6CDD1D  # for the salt of a day
 CAR_RATE = np.array((0, 2000, 1000, 3000), np.int64)  # 7.2, 3.6 and 10.8 kW
 
 
 @njit(inline="always")
-def _moment(day_bits, family, j, part, moments, row):
-    """(turn, second) at which the j-th event of a day begins; `part` is a turn divided by the day's number of
-    events.
-    """
-    x = uint32(day_bits >> uint64(32)) + uint32(j * 0x9E3779B9 + family * 0x85EBCA6B)
-    x = uint32((x ^ (x >> uint32(16))) * uint32(0x7FEB352D))
-    x = uint32((x ^ (x >> uint32(15))) * uint32(0x846CA68B))
-    turn = j * part + ((int64(x >> uint32(8)) * part) >> 24)
-    i, rest = turn >> STEP_BITS, turn & ((1 << STEP_BITS) - 1)
-    start = int64(moments[row, i])
-    return turn, start + (((int64(moments[row, i + 1]) - start) * rest) >> STEP_BITS)
+def _of_day(own, salt):
+    """A customer's random bits of a day, for one multiplication: both sides are well mixed before."""
+    x = (own ^ salt) * uint64(GOLDEN)
+    return x ^ (x >> uint64(32))
+
+
+@njit(inline="always")
+def _turn(day_bits, family, j, part):
+    """The turn at which the j-th event of a day begins; `part` is a turn divided by the day's number of events."""
+    turned = uint64(7 * j + 11 * family) & uint64(63)
+    bits = (day_bits >> turned) | (day_bits << (uint64(64) - turned & uint64(63)))
+    return j * part + ((int64(bits & uint64(0xFFFFFF)) * part) >> 24)
+
+
+@njit(inline="always")
+def _second(moments, first, turn):
+    """The second of the day of a turn; the day's moments stand in `moments` from `first` on."""
+    i, rest = uint64(first + (turn >> STEP_BITS)), turn & ((1 << STEP_BITS) - 1)
+    start = int64(moments[i])
+    return start + (((int64(moments[i + uint64(1)]) - start) * rest) >> STEP_BITS)
 
 
 @njit(inline="always")
@@ -89,15 +100,15 @@ def _extra(day_bits, family, spread):
     return (int64((day_bits >> uint64(3 * family)) & uint64(255)) * spread) >> 8
 
 
-@njit
-def _events_total(own, family, number, spread, stretch, place, moments):
-    """What the events of a family have used up to a place in time."""
-    day, second = int64(place[DAY]), int64(place[SECOND])
-    today, tomorrow = mix(own, day), mix(own, day + 1)
+@njit(_nrt=False)
+def _events_total(own, family, number, spread, stretch, places, at, moments):
+    """What the events of a family have used up to the place that stands in `places` from `at` on."""
+    day, second = int64(places[at + DAY]), int64(places[at + SECOND])
+    today, tomorrow = _of_day(own, mix(DAY_KEY, day)), _of_day(own, mix(DAY_KEY, day + 1))
     lent = _extra(today, family, spread)
     events = number + _extra(tomorrow, family, spread) - lent
     before = number * day + lent
-    j = (int64(place[TURN]) * events) >> 24
+    j = (int64(places[at + TURN]) * events) >> 24
     first = max(j - 1, 0)
     done = before + first
     round_, total = int64(0), int64(0)
@@ -107,44 +118,47 @@ def _events_total(own, family, number, spread, stretch, place, moments):
         if kind < (done & 3):
             total += one
     total += (done >> 2) * round_
-    if events > 0:
-        part = (1 << (KNOTS_BITS + STEP_BITS)) // events
-        for i in range(first, min(j + 1, events)):
-            _, begin = _moment(today, family, i, part, moments, place[MOMENTS])
-            kind = (before + i) & 3
-            total += RATE[family, kind] * max(min(second - begin, (LENGTH[family, kind] * stretch) >> 6), 0)
+    for i in range(first, min(j + 1, events)):
+        begin = _second(moments, int64(places[at + MOMENTS]), _turn(today, family, i, PARTS[events]))
+        kind = (before + i) & 3
+        total += RATE[family, kind] * max(min(second - begin, (LENGTH[family, kind] * stretch) >> 6), 0)
     return total
 
 
 @njit(inline="always")
-def _events(own, family, number, spread, stretch, from_, to, moments):
-    """What the events of a family use between two places in time."""
-    day = int64(from_[DAY])
-    if day == int64(to[DAY]):
-        today = mix(own, day)
-        if spread == 0:
-            lent, events = int64(0), number
-        else:
-            lent = _extra(today, family, spread)
-            events = number + _extra(mix(own, day + 1), family, spread) - lent
-        if events <= 0:
-            return int64(0)
-        j = (int64(from_[TURN]) * events) >> 24
-        if j == (int64(to[TURN]) * events) >> 24:
-            # The usual case, a short slice: at most the event of this part of the day and the one before run in it.
-            part = (1 << (KNOTS_BITS + STEP_BITS)) // events
-            used = int64(0)
-            for i in range(max(j - 1, 0), j + 1):
-                turn, begin = _moment(today, family, i, part, moments, from_[MOMENTS])
-                if turn > from_[BEFORE] and turn <= to[TURN]:
-                    kind = (number * day + lent + i) & 3
-                    length = (LENGTH[family, kind] * stretch) >> 6
-                    a = max(min(int64(from_[SECOND]) - begin, length), 0)
-                    used += RATE[family, kind] * (max(min(int64(to[SECOND]) - begin, length), 0) - a)
-            return used
-    return _events_total(own, family, number, spread, stretch, to, moments) - _events_total(
-        own, family, number, spread, stretch, from_, moments
-    )
+def _events(own, today, tomorrow, family, number, spread, stretch, places_a, places_b, at, moments):
+    """What the events of a family use between two places; `today` and `tomorrow` are the customer's hashes of the
+    days.
+    """
+    lent = _extra(today, family, spread)
+    events = number + _extra(tomorrow, family, spread) - lent
+    turn_a, turn_b = int64(places_a[at + TURN]), int64(places_b[at + TURN])
+    j = (turn_a * events) >> 24
+    if j != (turn_b * events) >> 24 or places_a[at + DAY] != places_b[at + DAY]:
+        return _events_total(own, family, number, spread, stretch, places_b, at, moments) - _events_total(
+            own, family, number, spread, stretch, places_a, at, moments
+        )
+    # The usual case, a short slice: at most the event of this part of the day and the one before run in it.
+    first, part = number * int64(places_a[at + DAY]) + lent, PARTS[events]
+    earlier, later = _turn(today, family, j - 1, part), _turn(today, family, j, part)
+    before = int64(places_a[at + BEFORE])
+    used = int64(0)
+    # One rare branch each instead of several even ones. (j - 1 may be -1: its turn is below 0 and so never after
+    # `before`.)
+    if (earlier > before) & (earlier <= turn_b) & (events > 0):
+        used += _used(family, first + j - 1, earlier, stretch, places_a, places_b, at, moments)
+    if (later > before) & (later <= turn_b) & (events > 0):
+        used += _used(family, first + j, later, stretch, places_a, places_b, at, moments)
+    return used
+
+
+@njit(inline="always")
+def _used(family, which, turn, stretch, places_a, places_b, at, moments):
+    """What the `which`-th event of a family, which begins at `turn` of the places' day, uses between them."""
+    begin = _second(moments, int64(places_a[at + MOMENTS]), turn)
+    length = (LENGTH[family, which & 3] * stretch) >> 6
+    a = max(min(int64(places_a[at + SECOND]) - begin, length), 0)
+    return RATE[family, which & 3] * (max(min(int64(places_b[at + SECOND]) - begin, length), 0) - a)
 
 
 @njit(inline="always")
@@ -207,13 +221,13 @@ def _pieces(block, own, word):
     return (FIRM_TAP, 20 + 10 * people, 12, 1, 4 + kind), none, stretch
 
 
-@njit(cache=True, nogil=True)
-def fill(out, rows, channels, blocks, members, traits, key, table_a, table_b, places_a, places_b, moments):
+@njit(cache=True, nogil=True, _nrt=False)
+def fill(out, rows, channels, blocks, members, traits, key, table_a, table_b, places_a, places_b, salts, moments):
     """out[i] for rows i (all if rows is empty): the quantity of channels[i] between instant a and instant b.
 
     blocks int64[9] are the first dense indices of the eight blocks and the end; members uint32[] the customers behind
     those of the blocks from SOLAR on, one after the other. A register's and a gauge's quantity is its value at instant
-    a.
+    a. salts uint64[2 * shifts] are those of instant a's day and the next at each lateness.
     """
     n = len(rows) if len(rows) else len(channels)
     for r in range(n):
@@ -242,17 +256,18 @@ def fill(out, rows, channels, blocks, members, traits, key, table_a, table_b, pl
         used = (_smooth(block, own, word, table_b) >> 16) - (_smooth(block, own, word, table_a) >> 16)
         if block < SOLAR:
             shift = field(word, 16, 4)
-            one, two, stretch = _pieces(block, own, word)
-            f, number, spread, power, place = one
-            if number > 0:
-                used += power * _events(
-                    own, f, number, spread, stretch, places_a[place, shift], places_b[place, shift], moments
-                )
-            f, number, spread, power, place = two
-            if number > 0:
-                used += power * _events(
-                    own, f, number, spread, stretch, places_a[place, shift], places_b[place, shift], moments
-                )
+            today, tomorrow = _of_day(own, salts[2 * shift]), _of_day(own, salts[2 * shift + 1])
+            at = uint64(shift * PLACE)
+            (f, number, spread, power, row), two, stretch = _pieces(block, own, word)
+            place = at + uint64(row * SHIFTS * PLACE)
+            used += power * _events(
+                own, today, tomorrow, f, number, spread, stretch, places_a, places_b, place, moments
+            )
+            f, number, spread, power, row = two
+            place = at + uint64(row * SHIFTS * PLACE)
+            used += power * _events(
+                own, today, tomorrow, f, number, spread, stretch, places_a, places_b, place, moments
+            )
             charger = field(word, 23, 2)
             if block == ELECTRICITY and charger > 0:
                 used += _car(own, charger, table_b[EVENING], table_b[EVENING + 1]) - _car(
@@ -261,7 +276,7 @@ def fill(out, rows, channels, blocks, members, traits, key, table_a, table_b, pl
         out[i] = used
 
 
-@njit
+@njit(_nrt=False)
 def _index(block, own, word, table, places, moments):
     """The index of a register: all that the customer has used since 2010."""
     total = _smooth(block, own, word, table) >> 16
@@ -269,10 +284,14 @@ def _index(block, own, word, table, places, moments):
     one, two, stretch = _pieces(block, own, word)
     f, number, spread, power, place = one
     if number > 0:
-        total += power * _events_total(own, f, number, spread, stretch, places[place, shift], moments)
+        total += power * _events_total(
+            own, f, number, spread, stretch, places, (place * SHIFTS + shift) * PLACE, moments
+        )
     f, number, spread, power, place = two
     if number > 0:
-        total += power * _events_total(own, f, number, spread, stretch, places[place, shift], moments)
+        total += power * _events_total(
+            own, f, number, spread, stretch, places, (place * SHIFTS + shift) * PLACE, moments
+        )
     charger = field(word, 23, 2)
     if block == ELECTRICITY and charger > 0:
         total += _car(own, charger, table[EVENING], table[EVENING + 1])

@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 from meterpulse.simulator import habits, kernel, sun
 from meterpulse.simulator.chance import hashed, key_of
@@ -64,7 +65,7 @@ def quantities(city: City, channels: np.ndarray, start_ms: int | np.ndarray, sec
 
 def _fill(city: City, out: np.ndarray, rows: np.ndarray, channels: np.ndarray, start_ms: int, seconds: int) -> None:
     a, b = instant(city.seed, start_ms), instant(city.seed, start_ms + seconds * 1000)
-    moments = model_of(city.seed).moments
+    moments = model_of(city.seed).moments.ravel()
     kernel.fill(
         out,
         rows,
@@ -77,6 +78,7 @@ def _fill(city: City, out: np.ndarray, rows: np.ndarray, channels: np.ndarray, s
         b.table,
         a.places,
         b.places,
+        a.salts,
         moments,
     )
 
@@ -88,7 +90,8 @@ class Instant:
     """
 
     table: np.ndarray  # int64[kernel.TABLE]
-    places: np.ndarray  # int32[habits, shifts, 5]
+    places: np.ndarray  # int32[habits * shifts * 8], see `Model.places`
+    salts: np.ndarray  # uint64[shifts * 2], the randomness of a day and of the next, for each lateness
 
 
 @lru_cache(maxsize=64)
@@ -99,7 +102,9 @@ def instant(seed: int, ms: int) -> Instant:
             f"the simulated city lives from 2010-01-04 to 2099-12-28 (UTC); {ms} ms since 1970 lies outside"
         )
     model, t = model_of(seed), (ms - EPOCH_MS) // 1000
-    return Instant(model.table(t), model.places(t))
+    day = (t - SHIFT_SECONDS) // DAY_SECONDS
+    salts = np.stack((hashed(kernel.DAY_KEY, day), hashed(kernel.DAY_KEY, day + 1)), axis=1).ravel()
+    return Instant(model.table(t), model.places(t), salts)
 
 
 class Model:
@@ -134,7 +139,7 @@ class Model:
             )
             self.firms_gas.append(Curve(boiler // 6, opening // 2 + 50, day_type))
             self.firms_water.append(Curve(np.full_like(steady, FIRM_WATER_RATE[kind]), open_only, day_type))
-        self._day_type = day_type
+        self._day_type, self._living = day_type, habits.day_types(habits.LIVING)
         rows = [habits.KETTLE, habits.MACHINES, habits.TAPS, habits.SHOWERS, habits.COOKING]
         self._habits = [habits.day_types(habit) for habit in rows] + [
             habits.day_types(habits.OPENING[k]) for k in habits.KINDS[1:]
@@ -146,48 +151,39 @@ class Model:
         """int64[kernel.TABLE] at second t since the city's epoch."""
         out, k = np.zeros(kernel.TABLE, np.int64), kernel
         shifted = np.repeat(t - SHIFT_SECONDS, k.HOME_SERIES)
-        out[k.HOME : k.COOLING] = self.home.restless(shifted, self._keys["home"], np.arange(len(shifted)))
+        out[k.HOME : k.COOLING] = self.home.restless(shifted, self._keys["home"])
         now, series = np.full(k.CYCLES, t), np.arange(k.CYCLES)
         phase, period = hashed(7, series).astype(np.int64) & 0xFFFF, 900 + (series % 8) * 150
         out[k.COOLING : k.WARMING] = self.cooling.in_cycles(now, phase, period, round(FULL_COOLING_KW * KILOWATT))
         out[k.WARMING : k.FRIDGE] = self.warming.in_cycles(now, phase, period, round(FULL_HEATING_KW * KILOWATT))
         out[k.FRIDGE : k.FIRM] = self.fridge.in_cycles(now, phase, period + 1500, round(FULL_FRIDGE_KW * KILOWATT))
         out[k.BOILER : k.FIRM_GAS] = self.boiler.in_cycles(now, phase, period, round(FULL_BOILER_M3_H * KILOWATT))
-        out[k.SUN : k.VOLTS] = self.sun.restless(now[: k.CLOUDS], self._keys["sun"], np.arange(k.CLOUDS))
+        out[k.SUN : k.VOLTS] = self.sun.restless(now[: k.CLOUDS], self._keys["sun"])
         many, few = np.full(k.HOME_SERIES, t), np.full(k.SERIES, t)
         for kind, ((use, cooling), gas, water) in enumerate(
             zip(self.firms, self.firms_gas, self.firms_water, strict=True), 1
         ):
             row = slice(k.FIRM + kind * k.HOME_SERIES, k.FIRM + (kind + 1) * k.HOME_SERIES)
-            out[row] = use.restless(many, self._keys["firm"], kind * 100 + np.arange(len(many))) + cooling.at(many)
+            out[row] = use.restless(many, self._keys["firm"], kind * 100) + cooling.at(many)
             for first, curve, name in ((k.FIRM_GAS, gas, "firm gas"), (k.FIRM_WATER, water, "firm water")):
                 row = slice(first + kind * k.SERIES, first + (kind + 1) * k.SERIES)
-                out[row] = curve.restless(few, self._keys[name], kind * 100 + np.arange(len(few)))
+                out[row] = curve.restless(few, self._keys[name], kind * 100)
         out[k.VOLTS : k.EVENING] = self._volts(t, np.arange(k.CLOUDS))
         out[k.EVENING :] = divmod(t - DAY_SECONDS // 2, DAY_SECONDS)
         return out
 
     def places(self, t: int) -> np.ndarray:
-        """int32[habits, shifts, 5]: day, second of it, turn, the turn one longest event earlier, row of `moments`; for
-        each lateness.
+        """int32[habits * shifts * 8]: day, second of it, turn, the turn one longest event earlier, first of its
+        `moments`; for each lateness.
         """
-        day, second = np.divmod(t - SHIFT_SECONDS, DAY_SECONDS)
-        out = np.empty((len(LONGEST), len(day), 5), np.int32)
-        for today in np.unique(day):
-            rows, kind = day == today, int(self._day_type[today])
-            for habit, longest in enumerate(LONGEST):
-                moments = self.moments[habit * 4 + kind]
-                turn, before = turn_at(moments, second[rows]), turn_at(moments, second[rows] - longest)
-                out[habit, rows] = np.column_stack(
-                    (day[rows], second[rows], turn, before, np.full(len(turn), habit * 4 + kind))
-                )
-        return out
+        out = np.zeros((len(LONGEST), kernel.SHIFTS, kernel.PLACE), np.int32)
+        _places(t, SHIFT_SECONDS, self._day_type, self.moments, np.array(LONGEST), out)
+        return out.ravel()
 
     def _volts(self, t: int, series: np.ndarray) -> np.ndarray:
         """mV at the 64 transformers: lower in the evening, and wandering."""
         day, second = divmod(t, DAY_SECONDS)
-        shape = habits.day_types(habits.LIVING)[int(self._day_type[day])]
-        sag = int(shape[second // 300]) * 1500 // 2400
+        sag = int(self._living[int(self._day_type[day])][second // 300]) * 1500 // 2400
         wander = 0
         for step, reach in ((1800, 1200), (120, 500), (10, 200)):
             knot, x = t // step, t % step
@@ -200,6 +196,20 @@ class Model:
             )
             wander = wander + a + (b - a) * x // step - reach
         return 121_500 - sag + wander
+
+
+@njit(cache=True, nogil=True)
+def _places(t, shift_seconds, day_type, moments, longest, out):
+    for shift in range(len(shift_seconds)):
+        day = (t - shift_seconds[shift]) // DAY_SECONDS
+        second = t - shift_seconds[shift] - day * DAY_SECONDS
+        for habit in range(len(longest)):
+            row = habit * 4 + day_type[day]
+            place = out[habit, shift]
+            place[kernel.DAY], place[kernel.SECOND] = day, second
+            place[kernel.TURN] = turn_at(moments[row], second)
+            place[kernel.BEFORE] = turn_at(moments[row], second - longest[habit])
+            place[kernel.MOMENTS] = row * (KNOTS + 1)
 
 
 FIRM_WATER_RATE = {"office": 2, "shop": 1, "restaurant": 9, "hotel": 8, "school": 4, "workshop": 5}
