@@ -23,7 +23,7 @@ from meterpulse.model.quantity import UNITS
 from meterpulse.registry import Registry
 
 TABLES = ("readings", "channels", "areas", *VIEWS)
-_QUIET = {
+_QUIET: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,

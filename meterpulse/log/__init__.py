@@ -85,6 +85,15 @@ class Log(ABC):
     def release(self, keys: Sequence[int]) -> int:
         """Forget quarantined rows (they were replayed or have expired); how many there were."""
 
+    @property
+    @abstractmethod
+    def quarantined_ever(self) -> int:
+        """Rows that were put in quarantine since the beginning."""
+
+    @abstractmethod
+    def fast_forward(self, offset: int) -> None:
+        """Give no offset below this one again: consumers were further than a salvaged log."""
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the files."""

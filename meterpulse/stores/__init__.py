@@ -73,6 +73,14 @@ class Store(ABC):
         """The starts of a block's chunks in [start_ms, end_ms)."""
 
     @abstractmethod
+    def expire(self, view: str, before_ms: int, limit: int = 2_000) -> int:
+        """Remove chunks of a view that start before `before_ms`, up to `limit` at a time; how many."""
+
+    @abstractmethod
+    def verify(self) -> list[CorruptChunk]:
+        """Every chunk whose rows do not match their sums."""
+
+    @abstractmethod
     def note(self, name: str) -> bytes | None:
         """What was noted under this name."""
 
