@@ -2,7 +2,7 @@
 
 import { addDays, clock, dayTicks, dayWords, HOUR, localDay } from "./time.js";
 import { amountScale, markOf, MARK_WORDS, number, rateScale, shown } from "./units.js";
-import { binMiddles, binRates, overlaidRates, sameClock, WINDOW_MS } from "./windows.js";
+import { binMiddles, binRates, overlaidRates, sameClock } from "./windows.js";
 import { element } from "./dom.js";
 
 const WORST_FIRST = ["Q", "S", "E", "L", "A"];
@@ -11,7 +11,7 @@ const WORST_FIRST = ["Q", "S", "E", "L", "A"];
 export function dayChart({ utility, zone, day, windows, widthMs, now, isToday }) {
   const before = localDay(zone, addDays(day.date, -1));
   const week = localDay(zone, addDays(day.date, -7));
-  const closed = Math.min(day.end, Math.floor(Math.min(now, windows.freshUntil ?? now) / WINDOW_MS) * WINDOW_MS);
+  const closed = Math.min(day.end, Math.floor(Math.min(now, windows.freshUntil ?? now) / windows.width) * windows.width);
   const mine = binRates(windows, day, widthMs, closed);
   const yesterday = overlaidRates(windows, zone, before, day, widthMs);
   const lastweek = overlaidRates(windows, zone, week, day, widthMs);

@@ -24,10 +24,10 @@ export const typing = (event) => event.target.closest?.("input, textarea, select
 
 /** Buttons with role=radio: one tab stop, arrows choose. `choose(value)` on a change; returns mark(value). */
 export function segmented(root, choose) {
-  const buttons = () => all("[role=radio]", root).filter((button) => button.offsetParent !== null || !button.closest("[hidden]"));
+  const buttons = () => all("[role=radio]", root).filter((button) => !button.disabled && !button.closest("[hidden]"));
   root.addEventListener("click", (event) => {
     const button = event.target.closest("[role=radio]");
-    if (button && root.contains(button)) choose(button.dataset.value);
+    if (button && !button.disabled && root.contains(button)) choose(button.dataset.value);
   });
   root.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];

@@ -38,7 +38,7 @@ function show(status) {
     ["Quarantined", short(status.quarantined), "refused with a reason, bytes kept"],
     ["Days to rebuild", count(dirty), Array.isArray(status.dirty_days) && dirty ? status.dirty_days.slice(0, 3).join(", ") : "received readings after their last rebuild"],
   ];
-  one("[data-tiles]").replaceChildren(...tiles.map(([name, value, note]) => element("div", { class: "card tile" }, element("dt", {}, name), element("dd", {}, value), element("p", { class: "muted" }, note))));
+  one("[data-tiles]").replaceChildren(...tiles.map(([name, value, note]) => element("div", { class: "card tile" }, element("dt", {}, name), element("dd", {}, value), element("dd", { class: "note" }, note))));
   const behind = lag.readings === 0 && !dirty;
   write(one("[data-sentence]"), behind ? "Every accepted reading is in every answer." : "Some accepted readings are still on their way into the answers.");
 }

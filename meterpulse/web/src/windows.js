@@ -5,15 +5,23 @@ import { amount } from "./units.js";
 
 export const WINDOW_MS = 5 * MINUTE;
 
-/** Windows by their start: {start, value (kWh or m³, null unknown), count, row}. Later rows replace earlier ones. */
+/**
+ * Windows of one width (5 minutes or an hour) by their start: {start, value (kWh or m³, null unknown), count, row}.
+ * Later rows replace earlier ones.
+ */
 export class Windows {
   byStart = new Map();
   freshUntil = null;
   unit = null;
 
+  constructor(width = WINDOW_MS) {
+    this.width = width;
+    this.grain = width === HOUR ? "1h" : "5m";
+  }
+
   /** Take an answer or a live event in; false where nothing was for this grain. */
   take(answer) {
-    if (answer.grain && answer.grain !== "5m") return false;
+    if (answer.grain && answer.grain !== this.grain) return false;
     this.unit = answer.unit ?? this.unit;
     const fresh = instant(answer.fresh_until);
     if (fresh !== null) this.freshUntil = Math.max(this.freshUntil ?? 0, fresh);
@@ -28,7 +36,7 @@ export class Windows {
 
   between(start, end) {
     const found = [];
-    for (let at = start; at < end; at += WINDOW_MS) {
+    for (let at = start; at < end; at += this.width) {
       const window = this.byStart.get(at);
       if (window && window.value !== null) found.push(window);
     }
@@ -37,7 +45,7 @@ export class Windows {
 
   /** {value, share}: the sum over [start, end) and how much of it has readings; value null where nothing has. */
   total(start, end) {
-    const expected = Math.max(0, Math.round((end - start) / WINDOW_MS));
+    const expected = Math.max(0, Math.round((end - start) / this.width));
     const found = this.between(start, end);
     if (!found.length) return { value: null, share: 0, expected };
     // whole thousandths, so that a sum does not depend on its order
@@ -48,10 +56,10 @@ export class Windows {
   /** Spans [from, to) in [start, end) without readings. */
   gaps(start, end) {
     const gaps = [];
-    for (let at = start; at < end; at += WINDOW_MS) {
+    for (let at = start; at < end; at += this.width) {
       if (this.byStart.get(at)?.value !== undefined && this.byStart.get(at).value !== null) continue;
-      if (gaps.length && gaps.at(-1)[1] === at) gaps.at(-1)[1] = at + WINDOW_MS;
-      else gaps.push([at, at + WINDOW_MS]);
+      if (gaps.length && gaps.at(-1)[1] === at) gaps.at(-1)[1] = at + this.width;
+      else gaps.push([at, at + this.width]);
     }
     return gaps;
   }
@@ -80,10 +88,10 @@ export function binRates(windows, day, widthMs, until = Infinity) {
   const rates = [];
   for (let at = day.start; at < day.end; at += widthMs) {
     const end = Math.min(at + widthMs, day.end, until);
-    const expected = (end - at) / WINDOW_MS;
+    const expected = (end - at) / windows.width;
     const found = expected >= 1 ? windows.between(at, end) : [];
     const whole = found.length > 0 && found.length >= Math.floor(expected);
-    rates.push(whole ? found.reduce((sum, window) => sum + window.value, 0) * (HOUR / (found.length * WINDOW_MS)) : null);
+    rates.push(whole ? found.reduce((sum, window) => sum + window.value, 0) * (HOUR / (found.length * windows.width)) : null);
   }
   return rates;
 }
