@@ -58,7 +58,8 @@ class Demo:
     def _play(self) -> None:
         p, demo = self._p, self._p.config.demo
         kept = json.loads(self._file.read_text()) if self._file.exists() else {}
-        city = City(households=kept.get("households", demo.households), seed=kept.get("seed", demo.seed))
+        households = kept.get("households", demo.households)
+        city = City(households, businesses=max(1, round(households * 0.0656)), seed=kept.get("seed", demo.seed))
         self._kept = {"households": city.households, "seed": city.seed, **kept}
         if not p.registry.table.count:
             self._say(f"making a demo city of {city.households:,} households and {city.businesses:,} businesses")

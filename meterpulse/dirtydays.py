@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
 _log = logging.getLogger("meterpulse.batch")
-_ROWS_AT_ONCE = 16 << 20
+_ROWS_AT_ONCE = 4 << 20
 _PARTIAL_SECONDS = 60
 
 

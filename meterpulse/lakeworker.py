@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import logging
+import os
 import queue
 import subprocess
 import sys
@@ -25,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from meterpulse import plugins
-from meterpulse.lake import Hole, Lake, LakeFile, LakeFull
+from meterpulse.lake import Hole, Lake, LakeBroken, LakeFile, LakeFull
 from meterpulse.log import CorruptEntry
 from meterpulse.log.lmdb import LmdbLog
+from meterpulse.model.crashpoint import VARIABLE, crash_point
 from meterpulse.model.reading import Readings
 
 _log = logging.getLogger("meterpulse.lake")
@@ -99,7 +101,9 @@ class LakeWorker:
         with self._lock:  # or a process could be started behind our back
             self._stopping = True
             process = self._process
-        if process is not None:
+        if process is not None and not self.started.is_set():
+            process.kill()  # it has not looked at the log yet
+        elif process is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
             try:
@@ -109,13 +113,14 @@ class LakeWorker:
         self._thread.join(5)
 
     def _supervise(self) -> None:
-        pause = 0.1
+        pause, environment = 0.1, dict(os.environ)
         while not self._stopping:
             began = time.monotonic()
             with self._lock:
                 if self._stopping:
                     return
-                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+            environment.pop(VARIABLE, None)  # what is killed at a point is killed there once
             for line in self._process.stdout:
                 with contextlib.suppress(ValueError):  # half a line: it was killed while it spoke
                     self._heard(json.loads(line))
@@ -149,13 +154,23 @@ class _Child:
     """The child's side: tails the log, writes the lake, answers."""
 
     def __init__(self, data: Path, engine: str, commit_seconds: float):
-        self._lake: Lake = plugins.implementation("lake", engine).open(data / "lake")
-        self._logged = LmdbLog(data / "log", readonly=True)
         self._commit_seconds = commit_seconds
         self._requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._since: float | None = None
         self._full = False
+        self._orphaned = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
+        self._lake = self._open(plugins.implementation("lake", engine), data / "lake")
+        self._logged = LmdbLog(data / "log", readonly=True)
+
+    def _open(self, engine: Any, directory: Path) -> Lake:
+        """Waits for the process of a server that was killed: it is about to finish its commit and to let go."""
+        while True:
+            try:
+                return engine.open(directory)
+            except LakeBroken:
+                if self._orphaned.wait(0.1):
+                    raise
 
     def run(self) -> None:
         """Until the parent closes the pipe."""
@@ -185,6 +200,7 @@ class _Child:
     def _listen(self) -> None:
         for line in sys.stdin:
             self._requests.put(json.loads(line))
+        self._orphaned.set()
         self._requests.put(None)
 
     def _rows_before(self, offset: int) -> int:
@@ -217,6 +233,7 @@ class _Child:
                 self._full = True
                 time.sleep(0.5)
                 return False
+            crash_point("lake.committed")
             self._say(position=self._lake.position)
         self._since = None
         return True

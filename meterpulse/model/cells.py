@@ -198,25 +198,31 @@ def fold(rows, target, kind, out):
 
 
 @_compiled
-def choose(channel, first_channel, start, revision, base_ms, winner, offset, outcome):
+def choose(channel, first_channel, start, revision, base_ms, winner, outcome):
     """The effective reading per (channel, slot): the highest revision, and the first in log order among equal ones.
 
-    winner int32[channels, slots] holds 1 + the row that stands, over all batches of a day (`offset` is the number of the
-    first row here); outcome uint8[n]: 0 stands for now, 1 duplicate or superseded on arrival, 3 loose. `revision` must be
-    the column of all batches so far and this one.
+    All rows of a bucket's day in log order; winner int32[channels, slots] is zeros before and after, and reused. outcome
+    uint8[n] becomes 0 where the row stands, 1 where another one does, 3 where it is loose. Two passes over the rows, none
+    over the matrix, which is mostly empty where intervals are longer than 5 seconds.
     """
-    one_start = len(start) == 1
+    one_start, one_revision = len(start) == 1, len(revision) == 1
     for i in range(len(channel)):
         at = (start[0] if one_start else start[i]) - base_ms
         if at % 5000:
             outcome[i] = 3
             continue
         stands = winner[channel[i] - first_channel, at // 5000]
-        if stands == 0 or revision[offset + i] > revision[stands - 1]:
-            winner[channel[i] - first_channel, at // 5000] = offset + i + 1
+        if stands == 0 or (not one_revision and revision[i] > revision[stands - 1]):
+            if stands:
+                outcome[stands - 1] = 1
+            winner[channel[i] - first_channel, at // 5000] = i + 1
             outcome[i] = 0
         else:
             outcome[i] = 1
+    for i in range(len(channel)):
+        at = (start[0] if one_start else start[i]) - base_ms
+        if outcome[i] == 0:
+            winner[channel[i] - first_channel, at // 5000] = 0
 
 
 def effective(channel: np.ndarray, start: np.ndarray, quantity: np.ndarray, revision: np.ndarray) -> tuple[np.ndarray, ...]:

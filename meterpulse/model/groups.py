@@ -44,9 +44,8 @@ def fold_up(rows: np.ndarray, parents: np.ndarray) -> np.ndarray:
             depth[area] += 1
             at = int(parents[at])
     deepest_first = np.argsort(-depth, kind="stable")
-    out = rows.copy()
-    _fold_up(out, parents.astype(np.int64), deepest_first, NO_AREA)
-    return out
+    _fold_up(rows, parents.astype(np.int64), deepest_first, NO_AREA)
+    return rows
 
 
 @njit(nogil=True, cache=True)
