@@ -30,6 +30,7 @@ from meterpulse.lake.parts import (
     full_disk_says_so,
     name_of,
 )
+from meterpulse.model.crashpoint import crash_point
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import day_of_text, day_text
 
@@ -85,6 +86,7 @@ class DeltaLake(Lake):
             raise OffsetConflict(first, after, self.position)
         with self._writing(), self._written(batches) as days, self._mutex:
             parts = days.publish("w", first, after, self._commits.state.version + 1)
+            crash_point("lake.published")
             self._commits.commit([*map(add_action, parts), position_action(after)], "WRITE")
         self._checkpoint_when_due()
 

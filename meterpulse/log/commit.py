@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from meterpulse.log import Log, Quarantined, Record
+from meterpulse.model.crashpoint import crash_point
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
 
@@ -71,6 +72,7 @@ class Committer:
                 self._log.append(list(merged(p.record for p in group)), [row for p in group for row in p.bad])
             except Exception as trouble:  # the group is refused; the log has opened itself anew
                 error = trouble
+            crash_point("log.appended")
             self._on_append()
             _finish(group, error)
 

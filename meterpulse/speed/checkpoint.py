@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from meterpulse.model.crashpoint import crash_point
 from meterpulse.model.reading import Readings, pack, unpack
 from meterpulse.speed import Counters, Mark
 from meterpulse.speed.embedded import Engine, Window
@@ -53,6 +54,7 @@ def write(engine: Engine, directory: Path) -> Path:
 
 def settle(written: Path, keep: int = 2) -> int:
     """Makes a written checkpoint durable and current; removes all but the newest `keep`. Returns the oldest kept offset."""
+    crash_point("checkpoint.written")
     for file in written.iterdir():
         _sync(file)
     _sync(written)
@@ -63,6 +65,7 @@ def settle(written: Path, keep: int = 2) -> int:
     kept = sorted(final.parent.glob("at-*"))
     for old in kept[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
+    crash_point("checkpoint.settled")
     return int(kept[-keep:][0].name[3:])
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from meterpulse.log import CorruptEntry, Log
+from meterpulse.model.crashpoint import crash_point
 from meterpulse.model.groups import fold_up
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, floor_to, utc_day
 from meterpulse.speed import Retirement, checkpoint
@@ -57,9 +58,11 @@ class Keeper:
                 self._store.write(
                     [Chunk("area_1m", b, window.start_ms, area[b * BLOCK : (b + 1) * BLOCK]) for b in range(-(-len(area) // BLOCK))], notes=notes
                 )
+            crash_point("store.windows")
             name = f"retire/{retirement.offset:020d}/{retirement.boundary_ms + (1 << 62):020d}"
             boundary = max(self.boundary_ms, retirement.boundary_ms)
             self._store.write([], notes={name: b"1", "boundary": str(boundary).encode()})
+            crash_point("store.retired")
             # Batch sees the new boundary only when the hours are made: else it could write an hour that speed's windows,
             # composed after it, would cover.
             self._complete(boundary)
@@ -100,6 +103,7 @@ class Keeper:
                 chunk, replaced = compose(self._store, view, block, hour)
                 if chunk is not None:
                     self._store.write([chunk], remove=replaced)
+                    crash_point("store.hour")
         self._store.write([], notes={f"hour/{hour}": b"", f"day/{utc_day(hour)}": b"1"})
 
     def _complete_day(self, day: int) -> None:
