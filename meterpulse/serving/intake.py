@@ -52,7 +52,8 @@ class Intake:
         except OSError as error:
             await send_problem(send, Problem(503, "disk", "The disk refused", str(error), retry_after_seconds=5))
             return
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _take(self, scope: Scope, receive: Receive) -> bytes:
@@ -70,7 +71,8 @@ class Intake:
         try:
             held = length
             self._held += held
-            body = await asyncio.wait_for(self._body(receive), _SLOW_BODY_SECONDS)
+            async with asyncio.timeout(_SLOW_BODY_SECONDS):
+                body = await self._body(receive)
             if not length:
                 held = len(body)
                 self._held += held
@@ -116,10 +118,11 @@ _WANTED = frozenset((b"content-type", b"content-encoding", b"content-length"))
 
 async def send_problem(send: Send, problem: Problem, *, close: bool = False) -> None:
     """An RFC 9457 document."""
-    headers = [(b"content-type", b"application/problem+json")]
+    body = orjson.dumps(problem.document())
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
     if problem.retry_after_seconds is not None:
         headers.append((b"retry-after", str(problem.retry_after_seconds).encode()))
     if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": orjson.dumps(problem.document())})
+    await send({"type": "http.response.body", "body": body})
