@@ -201,6 +201,19 @@ def element_end(data, at, stop):  # type: ignore[no-untyped-def]
     return stop
 
 
+@njit(nogil=True, inline="always")
+def _trimmed(data, begin, end, is_array):  # type: ignore[no-untyped-def]
+    """Where a row's own bytes end: without the blanks behind an element, or the carriage return of a line."""
+    if is_array:
+        while end > begin and (
+            data[end - 1] == 0x20 or data[end - 1] == 0x0A or data[end - 1] == 0x0D or data[end - 1] == 0x09
+        ):
+            end -= 1
+    elif end > begin and data[end - 1] == 0x0D:
+        end -= 1
+    return end
+
+
 @njit(nogil=True, cache=True)
 def deepest(data, at, stop):  # type: ignore[no-untyped-def]
     """How deep brackets nest at most, outside of strings."""
@@ -260,7 +273,6 @@ def scan(  # type: ignore[no-untyped-def]
             if end >= 0:
                 active, fields = 1 - active, learned
         if end >= 0:
-            last = end
             end = _blank(data, end, newline)
             if is_array:
                 if data[end] != 0x2C and data[end] != 0x5D:
@@ -281,13 +293,7 @@ def scan(  # type: ignore[no-untyped-def]
         else:
             code[rows] = REFUSED
             end = element_end(data, first, stop) if is_array else line_end(data, first, stop)
-            last = end
-            while last > begin and (
-                data[last - 1] == 0x0D
-                or (is_array and (data[last - 1] == 0x20 or data[last - 1] == 0x0A or data[last - 1] == 0x09))
-            ):
-                last -= 1
-        span[0, rows], span[1, rows] = begin, last
+        span[0, rows], span[1, rows] = begin, _trimmed(data, begin, end, is_array)
         channel_offsets[rows + 1] = written
         rows += 1
         at = end + 1
