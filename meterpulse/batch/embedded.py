@@ -10,7 +10,7 @@ import numpy as np
 from meterpulse.batch import Batch, DayReport, ReadDay
 from meterpulse.model import cells as c
 from meterpulse.model.crashpoint import crash_point
-from meterpulse.model.groups import fold_up_in_place
+from meterpulse.model.groups import fold_up
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, WINDOWS_A_DAY
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Store
@@ -49,7 +49,7 @@ class DayBuilder(Batch):
 
     def area_rows(self) -> np.ndarray:
         """int64[groups, 1440, 4], areas above included."""
-        return fold_up_in_place(self._by_group, self._parents)
+        return fold_up(self._by_group, self._parents)
 
     def _bucket(self, day: int, first: int, after: int, read: ReadDay) -> np.ndarray | None:
         parts = [r for r in read(day, (first, after)) if len(r)]

@@ -30,7 +30,7 @@ def groups_of(table: ChannelTable, first: int = 0) -> np.ndarray:
 
 
 def fold_up(rows: np.ndarray, parents: np.ndarray) -> np.ndarray:
-    """rows int64[groups, steps, 4] of what areas have themselves -> the same with what lies below them added.
+    """Adds to rows int64[groups, steps, 4], which hold what areas have themselves, what lies below them: in place, and returned.
 
     parents uint32[areas], NO_AREA at the top; cycles are the registry's to refuse. Rows of areas that are younger than `rows`
     are added, or what lies below them would be nobody's.
