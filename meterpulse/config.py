@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,6 @@ from meterpulse.plugins import available
 PREFIX = "METERPULSE_"
 FILE = "meterpulse.toml"
 DAY_MS = 86_400_000
-_OF_TESTS = {"METERPULSE_CRASH_AT", "METERPULSE_KILLS", "METERPULSE_LAKE_KILLS"}  # not settings, see tests/laws
 _UNITS_MS = {"h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS, "y": 365 * DAY_MS}
 
 
@@ -241,7 +240,7 @@ def _environment() -> dict[str, Any]:
     known = {_in_environment(name) for name in [*Config.model_fields, *(name for name, _ in settings(Config()))]}
     known.add(crashpoint.VARIABLE)  # no setting: for tests that kill
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in known and name not in _OF_TESTS:
+        if name.startswith(PREFIX) and name not in known:
             raise ConfigError(f"{name}: no such setting{_near(name, known)}; `meterpulse config show` lists them")
     return found
 
@@ -275,6 +274,9 @@ def _explain(problem: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     return f"{name} = {problem['input']!r}: {said}{place}"
 
 
-def _near(name: str, known: Any) -> str:
-    near = get_close_matches(name, list(known), n=1)
+def _near(name: str, known: Collection[str]) -> str:
+    """A hint: the same setting of another section, else what is spelt most alike."""
+    last = name.removeprefix(PREFIX).replace("__", ".").rpartition(".")[2]
+    same = sorted(other for other in known if other.endswith((f".{last}", f"__{last}")))
+    near = same or get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""

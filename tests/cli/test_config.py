@@ -87,6 +87,12 @@ def test_a_misspelt_variable_is_an_error_and_not_ignored(monkeypatch):
         load()
 
 
+def test_a_setting_without_its_section_is_found(monkeypatch):
+    monkeypatch.setenv("METERPULSE_PORT", "1")
+    with pytest.raises(ConfigError, match="METERPULSE_PORT: no such setting; did you mean METERPULSE_SERVER__PORT"):
+        load()
+
+
 def test_an_error_tells_where_the_value_came_from(monkeypatch):
     monkeypatch.setenv("METERPULSE_SERVER__PORT", "many")
     with pytest.raises(ConfigError, match=r"from METERPULSE_SERVER__PORT"):
