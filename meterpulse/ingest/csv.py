@@ -15,6 +15,7 @@ import numpy as np
 
 from meterpulse.ingest import csv_scan
 from meterpulse.ingest.contract import BodyError, Decoded, RowError
+from meterpulse.ingest.few import SMALL_BYTES, decode_few
 from meterpulse.ingest.layout import (
     CANONICAL,
     CHANNEL,
@@ -35,6 +36,7 @@ from meterpulse.ingest.vector import padded
 from meterpulse.model.channel import ChannelTable
 
 HEADER_MAX = 64 * 1024
+_BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
@@ -85,12 +87,21 @@ def decode_rows(
     body: bytes, at: int, roles: np.ndarray, table: ChannelTable, now_ms: int, layout: Layout = CANONICAL
 ) -> Decoded:
     """The rows of `body` from `at` on, whose columns have these roles."""
+    kept_as = _kept_as(roles.tobytes(), layout.name)
+    if len(body) <= SMALL_BYTES and b'"' not in body:
+        lines = [line.removesuffix(b"\r") for line in body[at:].split(b"\n") if line.strip(_BLANK)]
+        return decode_few(lines, lambda row: parsed(row, roles, layout), table, now_ms, kept_as)
     rows = Scanned(padded(body), body.count(b"\n", at) + 1)
     rows.rows = csv_scan.scan(rows.data, at, len(body), roles, UNIT_OFFSETS, UNIT_NAMES, layout.unit, *rows.room)
-    names = {role: name for name, role in layout.roles.items()}
-    columns = ",".join(names.get(role, "") for role in roles.tolist())
-    kept_as = with_parameters(CSV, header="absent", columns=columns, layout=layout.parameter)
     return rows.decoded(lambda row: parsed(row, roles, layout), table, now_ms, kept_as)
+
+
+@lru_cache(maxsize=256)
+def _kept_as(roles: bytes, layout: str) -> str:
+    """The media type of a row by itself."""
+    names = {role: name for name, role in LAYOUTS[layout].roles.items()}
+    columns = ",".join(names.get(role, "") for role in roles)
+    return with_parameters(CSV, header="absent", columns=columns, layout=LAYOUTS[layout].parameter)
 
 
 def parsed(row: bytes, roles: np.ndarray, layout: Layout = CANONICAL) -> Record:

@@ -19,18 +19,16 @@ from typing import Any
 import numpy as np
 
 from meterpulse.ingest import json_scan
-from meterpulse.ingest.checks import EXACT, PARSED, REASON_CODES, THOUSANDTHS, Limits, judge
+from meterpulse.ingest.checks import THOUSANDTHS, Limits
 from meterpulse.ingest.contract import BodyError, Decoded, Rejected, RowError
-from meterpulse.ingest.layout import CANONICAL, NO_UNIT, Layout
+from meterpulse.ingest.few import SMALL_BYTES, columns_of, decode_few, judged
+from meterpulse.ingest.layout import CANONICAL, Layout
 from meterpulse.ingest.media import JSON, NDJSON, with_parameters
 from meterpulse.ingest.record import NumberText, Record, read, whole
-from meterpulse.ingest.rows import judge_exactly, shortest, told
-from meterpulse.ingest.scanned import UNIT_NAMES, UNIT_OFFSETS, Scanned, index_of
+from meterpulse.ingest.scanned import UNIT_NAMES, UNIT_OFFSETS, Scanned
 from meterpulse.ingest.vector import WIDTH, padded
-from meterpulse.model.channel import ChannelTable, Kind
-from meterpulse.model.reading import Readings
+from meterpulse.model.channel import ChannelTable
 
-SMALL_BYTES = 1024  # below this the set-up of the columns costs more than Python's parser
 NESTING_MAX = 64
 _ARGUMENTS = ("channel", "start", "quantity", "seconds", "end", "unit", "revision")
 _BLANK = b" \t\r\n"
@@ -42,7 +40,7 @@ def decode_ndjson(body: bytes, table: ChannelTable, now_ms: int, layout: Layout 
     body = bytes(body).removeprefix(_BOM)
     if len(body) <= SMALL_BYTES:
         lines = [line.removesuffix(b"\r") for line in body.split(b"\n") if line.strip(_BLANK)]
-        return _small(lines, table, now_ms, layout, NDJSON)
+        return decode_few(lines, lambda row: parsed(row, layout), table, now_ms, _kept_as(NDJSON, layout))
     return _large(padded(body), 0, body.count(b"\n") + 1, table, now_ms, layout, NDJSON)
 
 
@@ -51,12 +49,17 @@ def decode_array(body: bytes, table: ChannelTable, now_ms: int, layout: Layout =
     body = bytes(body).removeprefix(_BOM)
     text = body.lstrip(_BLANK)
     if text[:1] == b"{":
-        return _small([text.rstrip(_BLANK)], table, now_ms, layout, JSON)
+        row = text.rstrip(_BLANK)
+        return decode_few([row], lambda row: parsed(row, layout), table, now_ms, _kept_as(JSON, layout))
     if text[:1] != b"[":
         raise BodyError(400, "the body is not a JSON array of readings; begin with [ or send one object")
     if len(text) <= SMALL_BYTES and (decoded := _small_array(text, table, now_ms, layout)) is not None:
         return decoded
     return _large(padded(body), len(body) - len(text) + 1, body.count(b",") + 2, table, now_ms, layout, JSON)
+
+
+def _kept_as(media_type: str, layout: Layout) -> str:
+    return media_type if layout is CANONICAL else with_parameters(media_type, layout=layout.name)
 
 
 def _large(
@@ -67,8 +70,7 @@ def _large(
     rows.rows, end = json_scan.scan(
         data, at, size, is_array, *layout.names, UNIT_OFFSETS, UNIT_NAMES, layout.unit, *rows.room
     )
-    kept_as = with_parameters(media_type, layout=layout.parameter)
-    done = rows.decoded(lambda row: parsed(row, layout), table, now_ms, kept_as)
+    done = rows.decoded(lambda row: parsed(row, layout), table, now_ms, _kept_as(media_type, layout))
     return _closed(done, data[:size], end) if is_array else done
 
 
@@ -84,18 +86,6 @@ def _closed(done: Decoded, data: np.ndarray, end: int) -> Decoded:
     return done
 
 
-def _small(rows: list[bytes], table: ChannelTable, now_ms: int, layout: Layout, media_type: str) -> Decoded:
-    """A few rows, each by itself."""
-    good, rejected, columns = [], [], Limits.of(table).columns
-    for row in rows:
-        try:
-            good.append(_judged(parsed(row, layout), table, columns, now_ms))
-        except RowError as error:
-            kept_as = with_parameters(media_type, layout=layout.parameter)
-            rejected.append(Rejected(error.reason, error.detail, row, kept_as))
-    return Decoded(_columns(good), rejected)
-
-
 def _small_array(text: bytes, table: ChannelTable, now_ms: int, layout: Layout) -> Decoded | None:
     """A short array in which every element is good; else None."""
     columns = Limits.of(table).columns
@@ -103,41 +93,9 @@ def _small_array(text: bytes, table: ChannelTable, now_ms: int, layout: Layout) 
         return None
     try:
         elements = _DECODER.decode(text.decode())
-        return Decoded(_columns([_judged(recorded(e, layout), table, columns, now_ms) for e in elements]), [])
+        return Decoded(columns_of([judged(recorded(e, layout), table, columns, now_ms) for e in elements]), [])
     except (ValueError, RowError):
         return None
-
-
-def _judged(record: Record, table: ChannelTable, columns: tuple[Any, ...], now_ms: int) -> tuple[int, ...]:
-    """(channel, start, seconds, quantity, revision) of a record that holds; raises RowError."""
-    channel, mantissa, exponent = index_of(record.channel, table), record.mantissa, record.exponent
-    if not -(2**63) < mantissa < 2**63:
-        mantissa, exponent = 1, 1  # an exponent above 0 asks for wide integers
-    _, start, seconds, _, _, unit, revision = record
-    values = (channel, start, seconds, mantissa, exponent, unit, revision, *columns, now_ms)
-    code, quantity, seconds = judge(*values)
-    if code == EXACT:
-        _, profile_of, kind_of, unit_of, _ = columns
-        profile = profile_of[channel]
-        own = int(unit_of[profile]) if unit == NO_UNIT else unit
-        code, quantity = judge_exactly(
-            record.mantissa, record.exponent, own, start, bool(kind_of[profile] == Kind.gauge), now_ms
-        )
-    if code != PARSED:
-        raise RowError(REASON_CODES[code], told(code, start, now_ms))
-    return channel, start, seconds, quantity, revision
-
-
-def _columns(rows: list[tuple[int, ...]]) -> Readings:
-    if not rows:
-        return Readings.empty()
-    if len(rows) == 1:
-        row = np.array(rows[0], np.int64)
-        channel, start, seconds, quantity, revision = row[:1], row[1:2], row[2:3], row[3:4], row[4:]
-    else:
-        channel, start, seconds, quantity, revision = np.array(rows, np.int64).T.copy()
-        start, seconds, revision = shortest(start), shortest(seconds), shortest(revision)
-    return Readings(channel.astype(np.uint32), start, seconds.astype(np.int32), quantity, revision)
 
 
 def parsed(row: bytes, layout: Layout = CANONICAL) -> Record:

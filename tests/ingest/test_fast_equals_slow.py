@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meterpulse.ingest import CSV, JSON, NDJSON
-from meterpulse.ingest.json import SMALL_BYTES
+from meterpulse.ingest.few import SMALL_BYTES
 
 MIDNIGHT_MS = 1_772_841_600_000
 RELAXED = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
