@@ -15,6 +15,8 @@ from meterpulse.batch import DayReport
 from meterpulse.batch.embedded import BUCKET, rebuild
 from meterpulse.lake import CorruptFile, LakeFile
 from meterpulse.lake.reader import read
+from meterpulse.lakeworker import LakeDown
+from meterpulse.model.memory import give_back
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import DAY_MS, day_text
 
@@ -62,6 +64,7 @@ class Rebuilder:
                 return report
             finally:
                 self._progress = None
+                give_back()
 
     def _rebuild_from_lake(self, day: int, boundary: int) -> DayReport:
         p = self._p
@@ -122,6 +125,9 @@ class Rebuilder:
                 began = time.monotonic()
                 try:
                     self.rebuild(day)
+                except LakeDown:  # it is being started again
+                    self._not_before[day] = (time.monotonic() + 0.3, None)
+                    continue
                 except Exception as error:
                     _log.exception("rebuild of %s failed", day_text(day))
                     p.alarm(f"rebuild of {day_text(day)} failed and is tried again: {error}")

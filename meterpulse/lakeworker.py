@@ -30,6 +30,7 @@ from meterpulse.lake import Hole, Lake, LakeBroken, LakeFile, LakeFull
 from meterpulse.log import CorruptEntry
 from meterpulse.log.lmdb import LmdbLog
 from meterpulse.model.crashpoint import VARIABLE, crash_point
+from meterpulse.model.memory import give_back
 from meterpulse.model.reading import Readings
 
 _log = logging.getLogger("meterpulse.lake")
@@ -170,7 +171,7 @@ class _Child:
                 return engine.open(directory)
             except LakeBroken:
                 if self._orphaned.wait(0.1):
-                    raise
+                    sys.exit(1)
 
     def run(self) -> None:
         """Until the parent closes the pipe."""
@@ -235,6 +236,7 @@ class _Child:
                 return False
             crash_point("lake.committed")
             self._say(position=self._lake.position)
+            give_back()
         self._since = None
         return True
 

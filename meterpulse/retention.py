@@ -7,13 +7,14 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from meterpulse.model.memory import give_back
 from meterpulse.model.window import DAY_MS, utc_day
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
 _log = logging.getLogger("meterpulse.retention")
-_EVERY_SECONDS = 600
+_EVERY_MINUTES = 10
 _SMALL_FILES = 8
 
 
@@ -32,9 +33,12 @@ class Retention:
         self._thread.join(30)
 
     def _run(self) -> None:
-        wait = 60.0
-        while not self._stopping.wait(wait):
-            wait = _EVERY_SECONDS
+        minutes = 0
+        while not self._stopping.wait(60):
+            give_back()
+            minutes += 1
+            if minutes % _EVERY_MINUTES != 1:
+                continue
             try:
                 self.once()
             except Exception:
