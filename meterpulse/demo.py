@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
-from meterpulse.model.window import WINDOW_MS
+from meterpulse.model.window import WINDOW_MS, local_day, local_midnight
 from meterpulse.simulator import City, Faults, heartbeats, parse, sweeps
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ class Demo:
         live_from = (p.clock() - _AT_ONCE_MS) // WINDOW_MS * WINDOW_MS
         last = self._kept.get("until_ms", 0)
         self._catch_up(city, max(last, live_from), beat_ms)
-        self._history(city, max(last, live_from - demo.history_days * 86_400_000), live_from)
+        # Whole local days, so that today can be compared with yesterday.
+        zone = p.registry.areas.time_zone[0]
+        begin = local_midnight(zone, local_day(zone, live_from) - demo.history_days)
+        self._history(city, max(last, begin), live_from)
         at = self._kept["until_ms"]
         while not self._stopping.is_set():
             wait = (at + beat_ms - p.clock()) / 1000
