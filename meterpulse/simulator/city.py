@@ -170,6 +170,13 @@ class City:
         customers.draw(np.uint64(self.key), 0, self.households, size, self.area, round(self.cars * 65_536), out)
         return out
 
+    @cached_property
+    def quiet(self) -> np.ndarray:
+        """uint64: what `load` has found out about the channels before solar, so as not to look again; see
+        `kernel.fill`.
+        """
+        return np.zeros(int(self.blocks[3]), np.uint64)
+
     def areas(self) -> tuple[Area, ...]:
         """City, boroughs and postcodes, parents first."""
         return places.areas()

@@ -83,7 +83,7 @@ SPREAD = np.array(
 PEOPLE_OF_100 = np.repeat(np.arange(1, 6), (32, 31, 16, 13, 8))  # households by size, New York
 KIND_OF_100 = np.repeat(np.arange(1, 7), (22, 34, 20, 8, 5, 11))  # businesses
 KIND_SIZE = np.array((0, 1500, 900, 1500, 5200, 4600, 2900), np.int64)  # 256ths, the usual size of a kind
-HOUSEHOLD_SIZE = 202  # 256ths of a kilowatt: calibrated so that a household averages 901 kWh a month
+HOUSEHOLD_SIZE = 212  # 256ths of a kilowatt: calibrated so that a household averages 901 kWh a month
 BOROUGH_SIZE = {"Manhattan": 220, "Brooklyn": 250, "Queens": 272, "Bronx": 244, "Staten Island": 350}  # 256ths, homes
 
 

@@ -29,7 +29,7 @@ READINGS = pa.schema(
     [("channel", pa.uint32()), ("start", pa.timestamp("ms", "UTC")), ("seconds", pa.int32()), ("quantity", pa.int64())]
 )
 BUSY = {429, 502, 503, 504, 507}
-_CHANNELS_PER_BODY = 1 << 16
+_CHANNELS_PER_BODY, _CHANNELS_PER_PAGE = 1 << 16, 1 << 18
 
 
 class HttpTarget:
@@ -75,7 +75,7 @@ class HttpTarget:
             columns = (self._index[part.channel], part.full("start"), part.full("seconds"), part.quantity)
             arrays = [pa.array(c).cast(f.type) for c, f in zip(columns, READINGS, strict=True)]
             body = _stream(READINGS, [pa.record_batch(arrays, schema=READINGS)])
-            answer = json.loads(self._call("POST", "/v1/readings", body, ARROW))
+            answer = json.loads(self._call("POST", "/v1/readings?source=simulator", body, ARROW))
             self.accepted += answer["accepted"]
             self.quarantined += answer["quarantined"]
             self.reasons.update(answer.get("reasons") or {})
@@ -85,47 +85,49 @@ class HttpTarget:
         self._connection.close()
 
     def _indices(self, city: City) -> np.ndarray:
-        """uint32[channels]: the server's dense index of each, read batch by batch, so that a fleet needs no room for
+        """uint32[channels]: the server's dense index of each, read page by page, so that a fleet needs no room for
         its texts.
         """
         out = np.full(city.count, NOT_FOUND, np.uint32)
-        response = self._answer("GET", "/v1/channels.arrow", None, None)
-        with pa.ipc.open_stream(response) as stream:
-            for batch in stream:
+        after = 0
+        while True:
+            page = pa.ipc.open_stream(
+                self._call("GET", f"/v1/channels.arrow?after={after}&limit={_CHANNELS_PER_PAGE}", None, None)
+            ).read_all()
+            for batch in page.select(["id", "index"]).combine_chunks().to_batches():
                 own = city.find(batch.column("id"))
                 index = pc.cast(batch.column("index"), pa.uint32()).to_numpy(zero_copy_only=False)
                 out[own[own >= 0]] = index[own >= 0]
-        response.read()
-        return out
+                after = int(index[-1]) + 1
+            if page.num_rows < _CHANNELS_PER_PAGE:
+                return out
 
     def _call(self, method: str, path: str, body: Any, media_type: str | None) -> bytes:
-        return self._answer(method, path, body, media_type).read()
-
-    def _answer(self, method: str, path: str, body: Any, media_type: str | None) -> http.client.HTTPResponse:
         """The server's answer of 2xx, the same body sent again for as long as it is busy or cannot be reached."""
         headers = self._headers | ({"content-type": media_type} if media_type else {})
-        for silent in range(self._tries):
+        silent = 0
+        while True:
             try:
                 self._connection.request(method, self._base + path, body, headers)
                 answer = self._connection.getresponse()
-                while answer.status in BUSY:
-                    answer.read()
-                    self._wait(_retry_after(answer.headers.get("Retry-After")))
-                    self._connection.request(method, self._base + path, body, headers)
-                    answer = self._connection.getresponse()
+                content = answer.read()
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
-                if silent + 1 == self._tries:
+                silent += 1
+                if silent == self._tries:
                     host = f"{self._connection.host}:{self._connection.port}"
                     raise DeliveryError(
                         f"{host} cannot be reached ({error}); start it with `meterpulse up`, or give another --to"
                     ) from error
-                self._wait(min(0.1 * 2**silent, 5.0))
+                self._wait(min(0.1 * 2 ** (silent - 1), 5.0))
                 continue
-            if answer.status // 100 != 2:
-                raise DeliveryError(f"{method} {path} was answered with {answer.status}: {_detail(answer.read())}")
-            return answer
-        raise AssertionError("unreachable")
+            if answer.status in BUSY:
+                silent = 0
+                self._wait(_retry_after(answer.headers.get("Retry-After")))
+            elif answer.status // 100 == 2:
+                return content
+            else:
+                raise DeliveryError(f"{method} {path} was answered with {answer.status}: {_detail(content)}")
 
     def _wait(self, seconds: float) -> None:
         self.waited += 1

@@ -18,7 +18,7 @@ EPISODES = {
     "stuck": 0.002,
     "scale_div10": 0.002,
     "clock_drift": 0.002,
-    "rollover": 0.1,
+    "rollover": 0.1,  # of the registers; only on the first day of a run: before it, a register is nearly full
     "meter_exchange": 0.002,
     "water_leak": 0.004,
     "theft": 0.004,
@@ -53,14 +53,24 @@ class Applied:
 class Plan:
     """The episodes of a run, ascending by channel, one at most for each; and the outages of areas."""
 
-    def __init__(self, city: City, rates: dict[str, float], start_ms: int, end_ms: int, every_seconds: int):
+    def __init__(
+        self,
+        city: City,
+        rates: dict[str, float],
+        start_ms: int,
+        end_ms: int,
+        every_seconds: int,
+        taken: np.ndarray | None = None,
+    ):
+        """`taken` (int64, ascending) are channels that get no episode: the `lasting` ones of earlier plans."""
         self._city, self._every_ms = city, every_seconds * 1000
-        self._start_ms, self._end_ms = start_ms, end_ms
+        self._start_ms, self.end_ms = start_ms, end_ms
+        self._taken = np.empty(0, np.int64) if taken is None else taken
         self._names = [name for name in EPISODES if name in rates]
         self._outages = self._draw_outages(rates.get("area_outage", 0.0))
         channel, fault = self._draw(rates)
         self.channel, self.fault = channel, fault
-        key = key_of(city.seed, "episodes")
+        key = key_of(city.seed, f"episodes {start_ms}")
         bits, more = hashed(key, channel), hashed(key + 1, channel)
         span = end_ms - start_ms
         self.begin = self._align(start_ms + below(bits, BEGINS_WITHIN) * span // 256)
@@ -74,12 +84,22 @@ class Plan:
         self._order = np.argsort(self.begin, kind="stable")
         self._told = self._dark_told = 0
 
-    def apply(self, channel: np.ndarray, quantity: np.ndarray, at_ms: int, seconds: int) -> Applied:
+    @property
+    def lasting(self) -> np.ndarray:
+        """int64, ascending: the registers that this plan changes beyond its end."""
+        parts = [outage.registers for outage in self._outages]
+        for i, name in enumerate(self._names):
+            if name in ("rollover", "meter_exchange"):
+                mine = self.channel[self.fault == i]
+                parts.append(mine[mine >= self._city.blocks[REGISTERS[0]]])
+        return np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
+
+    def apply(self, channel: np.ndarray, so_far: Applied, at_ms: int, seconds: int) -> Applied:
         """The episodes on channel[n] (ascending, among all channels of the city) for the readings at `at_ms`."""
         row, mine = _rows(channel, self.channel)
         on = (self.begin[mine] <= at_ms) & (at_ms < self.end[mine])
-        keep = start = None
-        touched = [row[on]]
+        quantity, keep, start = so_far.quantity, so_far.keep, so_far.start
+        touched = [so_far.touched, row[on]]
         if len(mine):
             quantity = quantity.copy()
         for i, name in enumerate(self._names):
@@ -100,7 +120,7 @@ class Plan:
                 touched.append(r)
             elif name == "clock_drift" and (which & on).any():
                 e, r = mine[which & on], row[which & on]
-                start = np.full(len(channel), at_ms, np.int64)
+                start = np.full(len(channel), at_ms, np.int64) if start is None else start
                 start[r] += self.amount[e] * (at_ms - self.begin[e]) // (self.end[e] - self.begin[e])
             elif name in _CHANGES and (which & on).any():
                 e, r = mine[which & on], row[which & on]
@@ -152,7 +172,7 @@ class Plan:
             able = [i for i, name in enumerate(self._names) if block in ELIGIBLE.get(name, ())]
             for at in range(first, end, CHUNK) if able else ():
                 rows = np.arange(at, min(at + CHUNK, end))
-                free = np.ones(len(rows), bool)
+                free = ~np.isin(rows, self._taken)
                 if BLOCKS[block].utility == "electricity" and self._outages:
                     free &= ~dark[city.area_of(rows)]
                 for i in able:
@@ -207,10 +227,10 @@ class Plan:
             ]
         )
         home = city.area_of(electric)
-        span, (shortest, longest), out = self._end_ms - self._start_ms, LASTS["area_outage"], []
+        span, (shortest, longest), out = self.end_ms - self._start_ms, LASTS["area_outage"], []
         begins = self._align(self._start_ms + below(hashed(key + 1, hit), BEGINS_WITHIN) * span // 256)
         lasts = (shortest + below(hashed(key + 2, hit), longest - shortest)) * span // 256
-        ends = np.minimum(self._align(begins + lasts) + self._every_ms, self._end_ms)
+        ends = np.minimum(self._align(begins + lasts) + self._every_ms, self.end_ms)
         for area, begin, end in zip(hit.tolist(), begins.tolist(), ends.tolist(), strict=True):
             channels = electric[home == area]
             if len(channels):

@@ -1,9 +1,9 @@
 """Faults on purpose, each one labelled: what a meter, its clock, its network or its owner does wrong.
 
 Some faults hit single readings (their rate is the chance of a reading), some a channel or an area for a while (their
-rate is the share of the channels that can have it, or of the areas, in the simulated span). A channel has at most one
-of the latter, and none of its readings in it gets one of the former, so the truth says exactly what was done. All is a
-function of the city's seed, the span and the rates.
+rate is the share of the channels that can have it, or of the areas, in the run, or in each day of a longer one). A
+channel has at most one of the latter, and none of its readings in it gets one of the former, so the truth says exactly
+what was done. All is a function of the city's seed, the span and the rates.
 
 >>> parse("late=0.02,stuck=0.1")
 {'late': 0.02, 'stuck': 0.1}
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from meterpulse.model.reading import Readings
-from meterpulse.model.window import iso
+from meterpulse.model.window import DAY_MS, iso
 from meterpulse.simulator.chance import hashed, key_of
 from meterpulse.simulator.city import City
-from meterpulse.simulator.episodes import EPISODES, Plan
+from meterpulse.simulator.episodes import EPISODES, Applied, Plan
 
 # fault: rate under "all"
 OF_READINGS = {
@@ -87,20 +87,26 @@ class Faults:
         self._city, self._truth, self.counts = city, truth, Counter[str]()
         self._every_ms = every_seconds * 1000
         self._start_ms, self._sweeps = start_ms, -(-(end_ms - start_ms) // self._every_ms)
-        self._plan = Plan(city, rates, start_ms, end_ms, every_seconds)
+        self._rates, self._every_seconds, self._end_ms = rates, every_seconds, end_ms
+        self._last_end = min(start_ms + self._a_day(), end_ms)
+        self._plans = [Plan(city, rates, start_ms, self._last_end, every_seconds)]
         self._key = key_of(city.seed, "faults of readings")
         self._limits = _limits(rates)
         self._held: dict[int, list[Readings]] = defaultdict(list)
 
     def due(self, at_ms: int) -> Readings:
         """What was held back until the sweep at `at_ms`; begins that sweep."""
-        self._tell(self._plan.begun(at_ms))
+        while self._last_end <= at_ms < self._end_ms:
+            self._plan_another_day()
+        self._tell(self._plans[-1].begun(at_ms))
         return Readings.concat(self._held.pop(self._sweep(at_ms), []))
 
     def apply(self, sweep: Readings) -> Readings:
         """One part of a sweep (ascending channels, one start for all) as it is delivered now."""
         at_ms, seconds = int(sweep.start[0]), int(sweep.seconds[0])
-        episodes = self._plan.apply(sweep.channel, sweep.quantity, at_ms, seconds)
+        episodes = Applied(sweep.quantity, None, None, np.empty(0, np.int64))
+        for plan in self._plans:
+            episodes = plan.apply(sweep.channel, episodes, at_ms, seconds)
         chosen = self._choose(sweep.channel, at_ms, episodes.touched)
         quantity, keep = episodes.quantity, episodes.keep
         for fault, rows in chosen.items():
@@ -114,6 +120,19 @@ class Faults:
         """All that is still held back; ends the run."""
         held, self._held = self._held, defaultdict(list)
         return Readings.concat([part for sweep in sorted(held) for part in held[sweep]])
+
+    def _plan_another_day(self) -> None:
+        """Draw the next day's episodes; of earlier days only what they did to registers goes on."""
+        self._plans = [plan for plan in self._plans if len(plan.lasting)]
+        taken = np.unique(np.concatenate([np.empty(0, np.int64), *(plan.lasting for plan in self._plans)]))
+        rates = {fault: rate for fault, rate in self._rates.items() if fault != "rollover"}
+        begin = self._last_end
+        end = self._last_end = min(begin + self._a_day(), self._end_ms)
+        self._plans.append(Plan(self._city, rates, begin, end, self._every_seconds, taken))
+
+    def _a_day(self) -> int:
+        """A day in whole sweeps."""
+        return -(-DAY_MS // self._every_ms) * self._every_ms
 
     def _choose(self, channel: np.ndarray, at_ms: int, touched: np.ndarray) -> dict[str, np.ndarray]:
         """Rows that get a fault of their own, by fault; rows touched by an episode get none."""

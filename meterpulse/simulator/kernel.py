@@ -127,29 +127,34 @@ def _events_total(own, family, number, spread, stretch, places, at, moments):
 
 @njit(inline="always")
 def _events(own, today, tomorrow, family, number, spread, stretch, places_a, places_b, at, moments):
-    """What the events of a family use between two places; `today` and `tomorrow` are the customer's hashes of the
-    days.
+    """(what the events of a family use between two places, the second of the day until which it stays at none).
+
+    `today` and `tomorrow` are the customer's random bits of the days; the second is 0 where events are under way.
     """
     lent = _extra(today, family, spread)
     events = number + _extra(tomorrow, family, spread) - lent
     turn_a, turn_b = int64(places_a[at + TURN]), int64(places_b[at + TURN])
     j = (turn_a * events) >> 24
     if j != (turn_b * events) >> 24 or places_a[at + DAY] != places_b[at + DAY]:
-        return _events_total(own, family, number, spread, stretch, places_b, at, moments) - _events_total(
-            own, family, number, spread, stretch, places_a, at, moments
-        )
+        after = _events_total(own, family, number, spread, stretch, places_b, at, moments)
+        return after - _events_total(own, family, number, spread, stretch, places_a, at, moments), int64(0)
     # The usual case, a short slice: at most the event of this part of the day and the one before run in it.
     first, part = number * int64(places_a[at + DAY]) + lent, PARTS[events]
     earlier, later = _turn(today, family, j - 1, part), _turn(today, family, j, part)
     before = int64(places_a[at + BEFORE])
-    used = int64(0)
-    # One rare branch each instead of several even ones. (j - 1 may be -1: its turn is below 0 and so never after
-    # `before`.)
-    if (earlier > before) & (earlier <= turn_b) & (events > 0):
-        used += _used(family, first + j - 1, earlier, stretch, places_a, places_b, at, moments)
-    if (later > before) & (later <= turn_b) & (events > 0):
-        used += _used(family, first + j, later, stretch, places_a, places_b, at, moments)
-    return used
+    # One rare branch instead of several even ones. (j - 1 may be -1: its turn is below 0 and so never after `before`.)
+    ran_before, runs = (earlier > before) & (earlier <= turn_b), (later > before) & (later <= turn_b)
+    if (ran_before | runs) & (events > 0):
+        used = int64(0)
+        if ran_before:
+            used += _used(family, first + j - 1, earlier, stretch, places_a, places_b, at, moments)
+        if runs:
+            used += _used(family, first + j, later, stretch, places_a, places_b, at, moments)
+        return used, int64(0)
+    if j + 1 >= events and (later <= before or events == 0):
+        return int64(0), int64(86_400)
+    # Until the event of this part of the day, or once that is over until the next part.
+    return int64(0), _second(moments, int64(places_a[at + MOMENTS]), later if later > before else (j + 1) * part)
 
 
 @njit(inline="always")
@@ -221,15 +226,23 @@ def _pieces(block, own, word):
     return (FIRM_TAP, 20 + 10 * people, 12, 1, 4 + kind), none, stretch
 
 
+# Without numba's reference counts, which it would otherwise keep of every array for every reading: half of the time.
 @njit(cache=True, nogil=True, _nrt=False)
-def fill(out, rows, channels, blocks, members, traits, key, table_a, table_b, places_a, places_b, salts, moments):
+def fill(
+    out, rows, channels, blocks, members, traits, quiet, households, key,
+    table_a, table_b, places_a, places_b, salts, moments,
+):  # fmt: skip
     """out[i] for rows i (all if rows is empty): the quantity of channels[i] between instant a and instant b.
 
     blocks int64[9] are the first dense indices of the eight blocks and the end; members uint32[] the customers behind
     those of the blocks from SOLAR on, one after the other. A register's and a gauge's quantity is its value at instant
     a. salts uint64[2 * shifts] are those of instant a's day and the next at each lateness.
+
+    quiet uint64[channels before SOLAR] only saves time: the span (from << 32 | until, seconds) in which a channel was
+    found to have no event. A word is written whole, so threads may share it; what it says is true whoever wrote it.
     """
     n = len(rows) if len(rows) else len(channels)
+    from_, to = table_a[EVENING] * 86_400 + table_a[EVENING + 1], table_b[EVENING] * 86_400 + table_b[EVENING + 1]
     for r in range(n):
         i = int64(rows[r]) if len(rows) else r
         channel = int64(channels[i])
@@ -237,43 +250,54 @@ def fill(out, rows, channels, blocks, members, traits, key, table_a, table_b, pl
         while channel >= blocks[block + 1]:
             block += 1
         customer = channel - blocks[block]
+        silent = False
         if block >= SOLAR:
             customer = int64(members[channel - blocks[SOLAR]])
+        else:
+            span = quiet[channel]
+            silent = (int64(span >> uint64(32)) <= from_) & (to <= int64(span & uint64(0xFFFFFFFF)))
+            if silent and block == WATER and customer < households:
+                out[i] = 0
+                continue
         word, own = traits[customer], mix(key, customer)
         if block == VOLTAGE:
-            seconds = table_a[EVENING] * 86_400 + table_a[EVENING + 1]
-            noise = int64(mix(own, seconds) >> uint64(54)) - 512
-            out[i] = (
-                table_a[VOLTS + int64((own >> uint64(8)) & uint64(CLOUDS - 1))]
-                + int64((own >> uint64(32)) & uint64(2047))
-                - 1024
-                + noise // 2
-            )
+            out[i] = _volts(own, from_, table_a)
             continue
         if block >= REGISTER_E:
             out[i] = _index(block - REGISTER_E, own, word, table_a, places_a, moments)
             continue
         used = (_smooth(block, own, word, table_b) >> 16) - (_smooth(block, own, word, table_a) >> 16)
-        if block < SOLAR:
+        if block < SOLAR and not silent:
             shift = field(word, 16, 4)
             today, tomorrow = _of_day(own, salts[2 * shift]), _of_day(own, salts[2 * shift + 1])
             at = uint64(shift * PLACE)
             (f, number, spread, power, row), two, stretch = _pieces(block, own, word)
             place = at + uint64(row * SHIFTS * PLACE)
-            used += power * _events(
-                own, today, tomorrow, f, number, spread, stretch, places_a, places_b, place, moments
-            )
+            use, until = _events(own, today, tomorrow, f, number, spread, stretch, places_a, places_b, place, moments)
+            used += power * use
             f, number, spread, power, row = two
             place = at + uint64(row * SHIFTS * PLACE)
-            used += power * _events(
+            use, until_two = _events(
                 own, today, tomorrow, f, number, spread, stretch, places_a, places_b, place, moments
             )
-            charger = field(word, 23, 2)
-            if block == ELECTRICITY and charger > 0:
-                used += _car(own, charger, table_b[EVENING], table_b[EVENING + 1]) - _car(
-                    own, charger, table_a[EVENING], table_a[EVENING + 1]
-                )
+            used += power * use
+            left = min(until, until_two) - int64(places_a[at + SECOND])
+            if left > to - from_:
+                quiet[channel] = uint64(from_) << uint64(32) | uint64(from_ + left)
+        charger = field(word, 23, 2)
+        if block == ELECTRICITY and charger > 0:
+            used += _car(own, charger, table_b[EVENING], table_b[EVENING + 1]) - _car(
+                own, charger, table_a[EVENING], table_a[EVENING + 1]
+            )
         out[i] = used
+
+
+@njit(inline="always")
+def _volts(own, seconds, table):
+    """mV at a customer: the transformer's, more or less by the cable to it, and flicker."""
+    flicker = int64(mix(own, seconds) >> uint64(54)) - 512
+    cable = int64((own >> uint64(32)) & uint64(2047)) - 1024
+    return table[VOLTS + int64((own >> uint64(8)) & uint64(CLOUDS - 1))] + cable + flicker // 2
 
 
 @njit(_nrt=False)

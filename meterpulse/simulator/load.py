@@ -73,6 +73,8 @@ def _fill(city: City, out: np.ndarray, rows: np.ndarray, channels: np.ndarray, s
         city.blocks,
         city.members,
         city.traits,
+        city.quiet,
+        city.households,
         np.uint64(city.key),
         a.table,
         b.table,
@@ -240,7 +242,7 @@ def _about_100(shapes: np.ndarray, scale_by: int | None = None) -> np.ndarray:
 def _lit(living: np.ndarray, month: int) -> np.ndarray:
     """Living with the lamps of a month: on where people are awake and the sun is down."""
     dark = sun.height(month * 30 + 15, np.arange(SLOTS) * 300 + 150) < 0.05
-    return living * np.where(dark, 122, 92) // 100
+    return living * np.where(dark, 114, 94) // 100
 
 
 def _sunny(year_day: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import json
 import threading
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from meterpulse.model.channel import Channel
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import instant_ms
 from meterpulse.registry import Registry
-from meterpulse.simulator import City, Faults, heartbeats, simulate, sweeps
+from meterpulse.simulator import City, Faults, deliver_http, heartbeats, simulate, sweeps
 from meterpulse.simulator.deliver import DeliveryError, decimals, target_of
 from meterpulse.simulator.deliver_http import HttpTarget
 
@@ -108,8 +109,12 @@ class Handler(BaseHTTPRequestHandler):
         self.put(200, json.dumps({"accepted": rows - 1, "quarantined": 1, "reasons": {"future": 1}}).encode())
 
     def do_GET(self) -> None:
-        ids = self.server.ids
-        table = pa.table({"index": pa.array(np.arange(len(ids), dtype=np.uint32)), "id": ids})
+        query = {k: int(v) for k, v in parse_qsl(urlsplit(self.path).query)}
+        ids = self.server.ids[query["after"] :][: query["limit"]]
+        first = query["after"]
+        table = pa.table(
+            {"index": pa.array(np.arange(first, first + len(ids), dtype=np.uint32)), "id": pa.array(ids, pa.string())}
+        )
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table, max_chunksize=100)
@@ -137,7 +142,8 @@ def server():
     thread.join()
 
 
-def test_a_server_gets_every_reading_under_its_own_indices_over_one_connection(city, server):
+def test_a_server_gets_every_reading_under_its_own_indices_over_one_connection(city, server, monkeypatch):
+    monkeypatch.setattr(deliver_http, "_CHANNELS_PER_PAGE", 500)
     target = HttpTarget(server.url, rows_per_body=700)
     steps = list(simulate(city, START, END, target=target))
     target.close()

@@ -162,6 +162,30 @@ def test_a_channel_has_one_episode_and_a_reading_one_fault(city):
     assert not covered(city, [row for row in truth if row["fault"] in OF_READINGS]) & covered(city, episodes)
 
 
+def test_a_long_run_has_new_episodes_each_day_and_registers_never_jump_back(city):
+    truth: list[dict] = []
+    end = START + 3 * 86_400_000
+    rates = parse("stuck=0.05,meter_exchange=0.05,area_outage=0.1,rollover=0.2,water_leak=0.1")
+    faults = Faults(city, rates, START, end, 3600, truth.extend)
+    by_channel = series(list(sweeps(city, START, end, 3600, faults)))
+    days = Counter((row["fault"], (instant_ms(row["start"]) - START) // 86_400_000) for row in truth)
+    assert all(
+        days[fault, day] for fault in ("stuck", "meter_exchange", "area_outage", "water_leak") for day in range(3)
+    )
+    assert days["rollover", 0] and not days["rollover", 1] + days["rollover", 2]
+    new = {row["channel"] for row in truth if row["fault"] in ("rollover", "meter_exchange")}
+    for channel, values in by_channel.items():
+        if is_register(city, channel):
+            falls = sum(b < a for a, b in zip(values, values[1:], strict=False))
+            assert falls <= (city.ids([channel])[0].as_py() in new)
+
+
+def test_a_run_without_end_begins_at_once(city):
+    faults = Faults(city, parse("all"), START, START + 10**13, EVERY)
+    faults.due(START)
+    assert len(faults.apply(heartbeats(city, START)))
+
+
 def test_without_faults_a_run_is_its_heartbeats(city):
     delivered = list(sweeps(city, START, START + 15_000, EVERY))
     assert delivered == [heartbeats(city, START + i * 5000) for i in range(3)]
