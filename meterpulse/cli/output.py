@@ -37,24 +37,27 @@ def put_csv(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
 
 
 def put_table(rows: Sequence[Sequence[Any]], header: Sequence[str], title: str | None = None) -> None:
-    """Rows for a person: aligned columns, colours only on a terminal without NO_COLOR."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    numeric = [all(isinstance(row[i], (int, float)) or _is_number(row[i]) for row in rows) for i in range(len(header))]
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, show_header=any(header))
-    for name, is_number in zip(header, numeric, strict=True):
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+    """Rows for a person: aligned columns under a header, numbers to the right. The title goes to stderr."""
+    if title:
+        say(title)
+    cells = [[_text(value) for value in row] for row in rows]
+    numeric = [bool(rows) and all(map(_is_number, column)) for column in zip(*cells, strict=True)] or [False] * len(
+        header
+    )
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    for line in (header, ["─" * width for width in widths], *cells):
+        aligned = zip(line, widths, numeric, strict=True)
+        print("  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in aligned).rstrip())
 
 
 def put_facts(facts: Mapping[str, Any], title: str | None = None) -> None:
     """Names and values for a person; nested facts as `name.inner`."""
-    put_table(list(_flat(facts)), ["", ""], title)
+    if title:
+        say(title)
+    flat = list(_flat(facts))
+    width = max((len(name) for name, _ in flat), default=0)
+    for name, value in flat:
+        print(f"{name:<{width}}  {_text(value)}")
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -65,8 +68,12 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", "none" if value is None else value
 
 
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.replace(".", "", 1).lstrip("-").isdecimal())
+def _text(value: Any) -> str:
+    return "" if value is None else " ".join(str(value).split("\n"))
+
+
+def _is_number(text: str) -> bool:
+    return not text or text.replace(".", "", 1).removeprefix("-").isdecimal()
 
 
 def _compact() -> bool:

@@ -28,19 +28,23 @@ _QUIET: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
 }
-_EXACT = """
-case when u.factor is not null then {0}::decimal(28, 0) * u.factor else ({0} / u.scale)::decimal(38, 9) end as {1}
-"""
+
+
+def _exact(thousandths: str, name: str) -> str:
+    return f"""case when u.factor is not null then {thousandths}::decimal(28, 0) * u.factor
+                    else ({thousandths} / u.scale)::decimal(38, 9) end as {name}"""
+
+
 _READINGS = f"""
 create view readings as
-select c.id as channel, r.start, r.seconds, {_EXACT.format("r.quantity", "quantity")}, c.unit, r.revision
+select c.id as channel, r.start, r.seconds, {_exact("r.quantity", "quantity")}, c.unit, r.revision
 from lake r join channels c on c.index = r.channel join units u on u.unit = c.unit
 """
-# Of a local day there may be a part in each of the UTC days that it touches.
+# Of a local day there may be a part in each of the UTC days that it touches. Registers and gauges do not add up.
 _WINDOWS = f"""
 create view {{view}} as
-select c.id as channel, w.start, {_EXACT.format("w.sum", "quantity")}, c.unit, w.count,
-       {_EXACT.format("w.min", "min")}, {_EXACT.format("w.max", "max")}, {_EXACT.format("w.last", "last")}, w.source
+select c.id as channel, w.start, {_exact("case when c.kind = 'interval' then w.sum end", "quantity")}, c.unit, w.count,
+       {_exact("w.min", "min")}, {_exact("w.max", "max")}, {_exact("w.last", "last")}, w.source
 from (select channel, start, sum(count)::bigint as count, sum(sum) as sum, min(min) as min, max(max) as max,
              arg_max(last, part) as last, case when bool_or(batch) then 'batch' else 'speed' end as source
       from {{view}}_parts group by channel, start) w
