@@ -134,7 +134,9 @@ class _Run:
             self._done.set_exception(ConnectionError(f"the server closed a connection: {error}"))
 
 
-def drive(port: int, requests: Sequence[bytes], connections: int, rate: float | None = None, *, keep: bool = False) -> Outcome:
+def drive(
+    port: int, requests: Sequence[bytes], connections: int, rate: float | None = None, *, keep: bool = False
+) -> Outcome:
     """Sends all requests in this process; `keep` returns the answers (head and body, in the order of arrival)."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Run(requests, rate, keep).go(port, connections))

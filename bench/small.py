@@ -46,7 +46,9 @@ def requests(meters: int, first: int, count: int, start_ms: int) -> list[bytes]:
     return made
 
 
-def generate(port: int, meters: int, first: int, count: int, start_ms: int, connections: int, rate: float | None) -> Any:
+def generate(
+    port: int, meters: int, first: int, count: int, start_ms: int, connections: int, rate: float | None
+) -> Any:
     """See Generator."""
     made = requests(meters, first, count, start_ms)
     yield None
@@ -73,7 +75,9 @@ def check(server: Server, meters: int, sent: int, start_ms: int) -> tuple[int, i
         found = server.get(f"/v1/window.arrow?start={stamp(start_ms + first * 5_000)}&first=0&count={meters}")
         table = pa.ipc.open_stream(found).read_all()
         got = np.zeros((meters, 5), np.int64)
-        got[table["channel"].to_numpy()] = np.stack([table[c].to_numpy() for c in ("count", "sum", "min", "max", "last")], axis=1)
+        got[table["channel"].to_numpy()] = np.stack(
+            [table[c].to_numpy() for c in ("count", "sum", "min", "max", "last")], axis=1
+        )
         compared += meters
         wrong += int((got != want).any(axis=1).sum())
     return compared, wrong
@@ -84,7 +88,9 @@ def run(meters: int, seconds: float, rates: list[int], closed: int, connections:
     server = Server()
     try:
         server.start()
-        channels = [{"id": f"E-{m:06d}", "utility": "electricity", "unit": "kWh", "interval_seconds": 5} for m in range(meters)]
+        channels = [
+            {"id": f"E-{m:06d}", "utility": "electricity", "unit": "kWh", "interval_seconds": 5} for m in range(meters)
+        ]
         server.post("/v1/channels", json.dumps(channels).encode(), JSON)
         total = 2 * closed + sum(int(rate * seconds) for rate in rates)
         start_ms = (int(time.time() * 1000) - (total // meters + 70) * 5_000) // 300_000 * 300_000
@@ -130,18 +136,33 @@ def main() -> None:
     arguments = parser.parse_args()
     closed = 400_000
     if arguments.small:
-        arguments.meters, arguments.seconds, arguments.rates, closed = min(arguments.meters, 1_000), 2, [1_000, 2_500], 20_000
+        arguments.meters, arguments.seconds, arguments.rates, closed = (
+            min(arguments.meters, 1_000),
+            2,
+            [1_000, 2_500],
+            20_000,
+        )
     r = run(arguments.meters, arguments.seconds, arguments.rates, closed, arguments.connections)
     rates = r["closed_rates"]
     rows = [
         ("meters, connections", f"{r['meters']:,}, {r['connections']}", ""),
-        ("requests/s, closed loop: median", f"{statistics.median(rates):,.0f}", f"must {MUST_RATE:,}, aim {AIM_RATE:,}"),
+        (
+            "requests/s, closed loop: median",
+            f"{statistics.median(rates):,.0f}",
+            f"must {MUST_RATE:,}, aim {AIM_RATE:,}",
+        ),
         ("  of five runs, least and most", f"{rates[0]:,.0f} .. {rates[-1]:,.0f}", ""),
         ("  p99", f"{r['closed_p99_ms']:.1f} ms", ""),
     ]
     for rate, o in r["open"].items():
         figure = f"{o['p50_ms']:.1f} / {o['p99_ms']:.1f} / {o['p99.9_ms']:.1f} ms"
-        rows.append((f"open loop at {int(rate):,}/s: p50 / p99 / p99.9", figure, "must p99 50 ms" if int(rate) == MUST_RATE else ""))
+        rows.append(
+            (
+                f"open loop at {int(rate):,}/s: p50 / p99 / p99.9",
+                figure,
+                "must p99 50 ms" if int(rate) == MUST_RATE else "",
+            )
+        )
     held = [int(rate) for rate, o in r["open"].items() if o["p99_ms"] <= MUST_P99_MS and o["rate"] > 0.98 * int(rate)]
     rows += [
         ("greatest of these rates with p99 within 50 ms", f"{max(held, default=0):,}/s", ""),

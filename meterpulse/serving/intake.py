@@ -15,8 +15,8 @@ from urllib.parse import parse_qs
 import orjson
 
 from meterpulse.ingest import decompress
-from meterpulse.log import LogFull
 from meterpulse.model.problem import Problem
+from meterpulse.serving.together import problem_of
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
@@ -46,11 +46,8 @@ class Intake:
         except Problem as problem:
             await send_problem(send, problem, close=True)
             return
-        except LogFull as error:
-            await send_problem(send, Problem(507, "full", "No room to keep readings", str(error), retry_after_seconds=10))
-            return
         except OSError as error:
-            await send_problem(send, Problem(503, "disk", "The disk refused", str(error), retry_after_seconds=5))
+            await send_problem(send, problem_of(error))
             return
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -12,6 +12,8 @@ import uvicorn
 
 from meterpulse.config import Config
 from meterpulse.serving.http import create_app, with_intake
+from meterpulse.serving.together import Together
+from meterpulse.serving.wire import protocol_of
 from meterpulse.web import mount
 
 
@@ -27,7 +29,7 @@ def run(
         log_level="warning",
         access_log=False,
         loop="uvloop",
-        http="httptools",
+        http=protocol_of(Together(p, answer_of)),
         lifespan="on",
         backlog=2048,
         timeout_graceful_shutdown=int(max(1, config.server.shutdown_seconds)),

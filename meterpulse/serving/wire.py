@@ -1,0 +1,169 @@
+"""A short way through the HTTP server for what meters do all day: POST /v1/readings with a small body, in one segment.
+
+Such a request is recognised by its head, which a kept connection repeats; it makes no task, no scope and no events. All
+else (other paths, chunked bodies, compressed ones, half requests, pipelining, anything unusual) is left to uvicorn, whose
+parser sees every byte that is not answered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from meterpulse.model.problem import Problem
+from meterpulse.serving.together import SMALL_BYTES, Small, Together
+
+_BEGIN = b"POST /v1/readings"
+_END = b"\r\n\r\n"
+_LINE = re.compile(rb"POST /v1/readings(?:\?([!-~]*))? HTTP/1\.1")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([ -~\t]*)")
+_LEFT_TO_UVICORN = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"))
+_HEADS = 1_024
+_HEAD_BYTES = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request's head says of its body."""
+
+    length: int
+    media_type: str
+    source: str
+    layout: str
+
+
+_heads: dict[bytes, Head | None] = {}
+
+
+def head_of(head: bytes) -> Head | None:
+    """The head of a small POST /v1/readings, without its last empty line; None where it has anything unusual about it."""
+    try:
+        return _heads[head]
+    except KeyError:
+        if len(_heads) >= _HEADS:
+            _heads.clear()
+        return _heads.setdefault(head, _parsed(head))
+
+
+def _parsed(head: bytes) -> Head | None:
+    first, *lines = head.split(b"\r\n")
+    line = _LINE.fullmatch(first)
+    if line is None or len(head) > _HEAD_BYTES:
+        return None
+    headers: dict[bytes, bytes] = {}
+    for text in lines:
+        match = _HEADER.fullmatch(text)
+        if match is None:
+            return None
+        name = match[1].lower()
+        if name in headers or name in _LEFT_TO_UVICORN:
+            return None
+        headers[name] = match[2].strip(b" \t")
+    if headers.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+        return None
+    length = headers.get(b"content-length", b"")
+    if not length.isdigit() or len(length) > 5 or not 0 < int(length) <= SMALL_BYTES or b"host" not in headers:
+        return None
+    query = parse_qs(line[1].decode("latin-1")) if line[1] else {}
+    return Head(
+        int(length),
+        headers.get(b"content-type", b"").decode("latin-1"),
+        query.get("source", ["http"])[-1][:200],
+        query.get("layout", ["canonical"])[-1],
+    )
+
+
+_spelled: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+
+
+def _common(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The headers of every answer; uvicorn makes a new list of them once a second."""
+    global _spelled
+    if _spelled[0] is not headers:
+        _spelled = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
+    return _spelled[1]
+
+
+def protocol_of(together: Together) -> type[asyncio.Protocol]:
+    """The class that uvicorn makes its connections of."""
+
+    class Wire(HttpToolsProtocol):
+        """One connection: at most one small body of it is under way, and what arrives behind it waits."""
+
+        def __init__(self, *arguments: Any, **named: Any):
+            super().__init__(*arguments, **named)
+            self._between = True  # no half message is in uvicorn's parser
+            self._is_under_way, self._closes = False, False
+            self._behind = b""
+
+        def data_received(self, data: bytes) -> None:
+            if self._is_under_way:
+                self._behind += data
+                self.flow.pause_reading()
+                return
+            if (
+                data.startswith(_BEGIN)
+                and self._between
+                and (self.cycle is None or self.cycle.response_complete)
+                and not self.pipeline
+            ):
+                end = data.find(_END)
+                head = head_of(data[:end]) if end > 0 else None
+                if head is not None and len(data) == end + 4 + head.length:
+                    self._unset_keepalive_if_required()
+                    self._is_under_way = True
+                    together.add(Small(data[end + 4 :], head.media_type, head.source, head.layout, self._reply))
+                    return
+            super().data_received(data)
+
+        def on_message_begin(self) -> None:
+            self._between = False
+            super().on_message_begin()
+
+        def on_message_complete(self) -> None:
+            self._between = True
+            super().on_message_complete()
+
+        def shutdown(self) -> None:
+            if self._is_under_way:
+                self._closes = True
+            else:
+                super().shutdown()
+
+        def _reply(self, answer: bytes | Problem) -> None:
+            self._is_under_way = False
+            if self.transport.is_closing():
+                return
+            status, kind, more = 200, b"application/json", b""
+            if isinstance(answer, Problem):
+                status, kind = answer.status, b"application/problem+json"
+                if answer.retry_after_seconds is not None:
+                    more = b"retry-after: %d\r\n" % answer.retry_after_seconds
+                answer = orjson.dumps(answer.document())
+            if self._closes:
+                more += b"connection: close\r\n"
+            end = b"content-type: %b\r\ncontent-length: %d\r\n%b\r\n" % (kind, len(answer), more)
+            self.transport.write(
+                b"".join((STATUS_LINE[status], _common(self.server_state.default_headers), end, answer))
+            )
+            self.server_state.total_requests += 1
+            if self._closes:
+                self.transport.close()
+                return
+            if self._behind:
+                behind, self._behind = self._behind, b""
+                self.flow.resume_reading()
+                self.data_received(behind)
+                return
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    return Wire

@@ -1,0 +1,142 @@
+"""Small bodies go the short way, and nobody can tell but by the speed."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meterpulse.config import load
+from meterpulse.model.channel import Channel
+from meterpulse.pipeline import Pipeline, answer, replay_quarantine
+from meterpulse.serving.together import SMALL_BYTES
+from meterpulse.serving.wire import Head, head_of
+
+HEAD = b"POST /v1/readings HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    import uvicorn
+
+    from meterpulse.serving.http import create_app, with_intake
+    from meterpulse.serving.together import Together
+    from meterpulse.serving.wire import protocol_of
+
+    data: Path = tmp_path_factory.mktemp("city")
+    with Pipeline.open(load({"data": str(data)})) as p:
+        p.registry.register([Channel(f"E-{i}", "electricity", "kWh") for i in range(100)], at_ms=0)
+        app = with_intake(create_app(p, answer_of=answer, replay=replay_quarantine), p, answer)
+        listener = socket.create_server(("127.0.0.1", 0))
+        settings = uvicorn.Config(app, http=protocol_of(Together(p, answer)), log_level="warning", lifespan="on")
+        server = uvicorn.Server(settings)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(10)
+
+
+def reading(channel: str, quantity: str = "0.5") -> bytes:
+    start = time.strftime("%Y-%m-%dT%H:%M:00Z", time.gmtime(time.time() - 60))
+    return f'{{"channel":"{channel}","start":"{start}","quantity":{quantity}}}'.encode()
+
+
+def request(body: bytes, more: bytes = b"") -> bytes:
+    return HEAD + str(len(body)).encode() + b"\r\n" + more + b"\r\n" + body
+
+
+def answers(connection: socket.socket, count: int) -> list[tuple[int, dict]]:
+    """The next answers on a kept connection."""
+    got, found = b"", []
+    while len(found) < count:
+        head, end, rest = got.partition(b"\r\n\r\n")
+        length = next((int(h[15:]) for h in head.lower().split(b"\r\n") if h.startswith(b"content-length:")), 0)
+        if not end or len(rest) < length:
+            part = connection.recv(65536)
+            assert part, got
+            got += part
+            continue
+        found.append((int(head[9:12]), json.loads(rest[:length])))
+        got = rest[length:]
+    return found
+
+
+def talk(port: int, *parts: bytes, count: int = 1) -> list[tuple[int, dict]]:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(0.02)
+        return answers(connection, count)
+
+
+def test_one_reading_is_accepted(port: int) -> None:
+    assert talk(port, request(reading("E-1"))) == [(200, {"accepted": 1, "quarantined": 0, "reasons": {}})]
+
+
+def test_a_request_in_pieces_is_answered_as_one_in_one_piece(port: int) -> None:
+    whole = request(reading("E-2"))
+    for cut in (3, 20, len(HEAD) + 1, len(whole) - 1):
+        assert talk(port, whole[:cut], whole[cut:])[0][1]["accepted"] == 1
+
+
+def test_requests_sent_ahead_are_answered_in_order(port: int) -> None:
+    bad, good = request(b'{"channel":"nobody"}'), request(reading("E-3"))
+    found = talk(port, good + bad + good + bad[:40], bad[40:] + good, count=5)
+    assert [a["accepted"] for _, a in found] == [1, 0, 1, 0, 1]
+
+
+def test_other_requests_share_the_connection(port: int) -> None:
+    get = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        for _ in range(3):
+            body = reading("E-4")
+            chunked = HEAD.rpartition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n"
+            chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            for sent in (request(body), get, chunked):
+                connection.sendall(sent)
+                assert answers(connection, 1)[0][0] == 200
+
+
+def test_a_bad_neighbour_costs_nobody_else_anything(port: int) -> None:
+    bodies = [reading(f"E-{i}") if i % 7 else reading("stranger") for i in range(60)]
+    open_now = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in bodies]
+    for connection, body in zip(open_now, bodies, strict=True):
+        connection.sendall(request(body))
+    found = [answers(connection, 1)[0] for connection in open_now]
+    for connection in open_now:
+        connection.close()
+    assert [a["accepted"] for _, a in found] == [1 if i % 7 else 0 for i in range(60)]
+    assert all(a["reasons"] == ({} if i % 7 else {"unknown_channel": 1}) for i, (_, a) in enumerate(found))
+
+
+def test_a_problem_is_told_as_one(port: int) -> None:
+    body = b"not json"
+    assert [(s, a["status"]) for s, a in talk(port, request(body))] == [(400, 400)]
+    kind = HEAD.replace(b"application/json", b"text/html")
+    assert talk(port, kind + b"4\r\n\r\n{}{}")[0][0] == 415
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n", b"content-encoding: gzip\r\n", b"connection: close\r\n",
+        b" folded: 1\r\n", b"a b: c\r\n", b"nothing\r\n", b"x: \x01\r\n",
+    ],
+)  # fmt: skip
+def test_an_unusual_head_is_left_to_the_parser(unusual: bytes) -> None:
+    plain = HEAD + b"10"
+    assert head_of(plain) == Head(10, "application/json", "http", "canonical")
+    assert head_of(plain + b"\r\n" + unusual.removesuffix(b"\r\n")) is None
+
+
+@pytest.mark.parametrize(
+    "length", [b"", b"0", b"-1", b"+5", b"5 5", b"1_0", str(SMALL_BYTES + 1).encode(), b"99999999999"]
+)
+def test_a_length_that_is_not_small_and_plain_is_left_to_the_parser(length: bytes) -> None:
+    assert head_of(HEAD + length) is None
