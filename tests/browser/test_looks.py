@@ -14,13 +14,13 @@ PAGES = ("/", "/?area=10003&view=table", "/home/", "/home/H-000001", "/home/H-00
 @pytest.mark.parametrize("path", PAGES)
 def test_a_phone_does_not_scroll_sideways(browse: Any, path: str) -> None:
     page = browse(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).open(path)
-    page.wait_for_function("document.documentElement.dataset.connection !== undefined")
+    page.wait_for_function("() => document.documentElement.dataset.connection !== undefined")
     page.wait_for_timeout(1500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def brightness(page: Any) -> float:
-    page.wait_for_function("getComputedStyle(document.body).backgroundColor !== ''")
+    page.wait_for_function("() => getComputedStyle(document.body).backgroundColor !== ''")
     return page.evaluate(
         """() => {
             const canvas = new OffscreenCanvas(1, 1).getContext("2d");
@@ -47,7 +47,7 @@ def test_it_follows_the_system_and_the_reader_can_choose(browse: Any, path: str)
     page.click(button)
     assert page.text_content("[data-theme-word]") == "Appearance: auto"
     page.emulate_media(color_scheme="light")
-    page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'light'")
     assert brightness(page) > 0.85
 
 
@@ -65,7 +65,7 @@ def test_the_status_page_counts(browse: Any) -> None:
     page.wait_for_selector("[data-tiles] dd")
     page.wait_for_selector("#rate-chart canvas")
     page.wait_for_function(
-        "/\\d readings per second now/.test(document.querySelector('#rate-chart .sentence').textContent)"
+        "() => /\\d readings per second now/.test(document.querySelector('#rate-chart .sentence').textContent)"
     )
 
 

@@ -15,8 +15,8 @@ export function linkSpan(area) {
 export function curve(taken, area, name) {
   const { zone } = model;
   const day = model.today();
-  const closed = Math.floor(Math.min(now(), taken.freshUntil ?? now()) / WINDOW_MS) * WINDOW_MS;
-  const today = binRates(taken, day, WINDOW_MS, closed);
+  const closed = taken.closedUntil(day, now());
+  const today = binRates(taken, day, WINDOW_MS, { until: closed });
   const yesterday = overlaidRates(taken, zone, model.dayBefore(day), day, WINDOW_MS);
   const rate = area === undefined ? null : model.rateOf(area);
   const unit = rateScale(utility(), "area", Math.max(0, rate ?? 0, ...today, ...yesterday));

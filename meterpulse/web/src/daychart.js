@@ -11,8 +11,8 @@ const WORST_FIRST = ["Q", "S", "E", "L", "A"];
 export function dayChart({ utility, zone, day, windows, widthMs, now, isToday }) {
   const before = localDay(zone, addDays(day.date, -1));
   const week = localDay(zone, addDays(day.date, -7));
-  const closed = Math.min(day.end, Math.floor(Math.min(now, windows.freshUntil ?? now) / windows.width) * windows.width);
-  const mine = binRates(windows, day, widthMs, closed);
+  const closed = windows.closedUntil(day, now);
+  const mine = binRates(windows, day, widthMs, { until: closed, least: 0.5 });
   const yesterday = overlaidRates(windows, zone, before, day, widthMs);
   const lastweek = overlaidRates(windows, zone, week, day, widthMs);
   const unit = rateScale(utility, "home");
@@ -21,14 +21,15 @@ export function dayChart({ utility, zone, day, windows, widthMs, now, isToday })
     const start = day.start + i * widthMs;
     const found = windows.between(start, Math.min(start + widthMs, day.end));
     const marks = found.map((window) => markOf(window.row)).filter(Boolean);
-    return { start, end: Math.min(start + widthMs, day.end), found, mark: WORST_FIRST.find((mark) => marks.includes(mark)) ?? null, count: found.reduce((sum, window) => sum + window.count, 0) };
+    const expected = Math.max(0, Math.floor((Math.min(start + widthMs, day.end, closed) - start) / windows.width));
+    return { start, end: Math.min(start + widthMs, day.end), found, expected, mark: WORST_FIRST.find((mark) => marks.includes(mark)) ?? null, count: found.reduce((sum, window) => sum + window.count, 0) };
   });
   const gaps = windows.gaps(day.start, Math.max(day.start, closed));
   const some = windows.between(day.start, day.end).length > 0;
   const names = { today: isToday ? "Today" : dayWords(day.date), yesterday: isToday ? "Yesterday" : dayWords(before.date), lastweek: isToday ? `Last ${dayWords(week.date).slice(0, 3)}` : dayWords(week.date) };
   for (const [key, values] of Object.entries({ yesterday, lastweek })) if (values.every((value) => value === null)) names[key] += " (no data)";
   const at = (values, i) => (values[i] === null || values[i] === undefined ? null : values[i]);
-  const perBin = (values, i) => (at(values, i) === null ? null : at(values, i) * ((bins[i].end - bins[i].start) / HOUR));
+  const hours = (bin) => (bin.end - bin.start) / HOUR;
   const amounts = amountScale(utility, "home");
   const chart = {
     span: (day.end - day.start) / 1000, ticks: dayTicks(zone, day, 3), x: binMiddles(day, widthMs), unit: unit.unit,
@@ -42,7 +43,7 @@ export function dayChart({ utility, zone, day, windows, widthMs, now, isToday })
     marks: bins.filter((bin) => bin.mark && bin.mark !== "A").map((bin) => ({ at: ((bin.start + bin.end) / 2 - day.start) / 1000, mark: bin.mark })),
     now: isToday ? (now - day.start) / 1000 : null,
     clock: (i) => `${clock(zone, bins[i].start)} – ${clock(zone, bins[i].end)}`,
-    tipNote: (i) => (bins[i].mark && bins[i].mark !== "A" ? MARK_WORDS[bins[i].mark] : null),
+    tipNote: (i) => [bins[i].mark && bins[i].mark !== "A" ? MARK_WORDS[bins[i].mark] : null, partly(bins[i])].filter(Boolean).join(", "),
     empty: some || yesterday.some((value) => value !== null) ? null : "No readings for this day.",
     sentence: sentence({ utility, zone, day, before, windows, closed, isToday, mine, bins, unit, names }),
     columns: [
@@ -51,12 +52,23 @@ export function dayChart({ utility, zone, day, windows, widthMs, now, isToday })
     ],
     rows: bins.filter((bin) => bin.start < now).map((bin, i) => [
       clock(zone, bin.start),
-      ...[mine, yesterday, lastweek].map((values) => (perBin(values, i) === null ? (bin.end > closed && values === mine ? "not yet" : "no data") : number(perBin(values, i) * amounts.factor))),
+      sumOf(bin, closed, amounts),
+      ...[yesterday, lastweek].map((values) => (at(values, i) === null ? "no data" : number(at(values, i) * hours(bin) * amounts.factor))),
       bin.found.length ? String(bin.count) : "0",
       bin.mark ? element("span", { class: "quality" }, element("span", { class: "mark", "data-mark": bin.mark }), MARK_WORDS[bin.mark]) : "—",
     ]).reverse(),
   };
   return { chart, notes: notesOn({ zone, day, before, week, gaps, some, names }) };
+}
+
+const partly = (bin) => (bin.found.length && bin.found.length < bin.expected ? `${bin.found.length} of ${bin.expected} intervals` : null);
+
+/** What a bin used, for the table: its known windows, and how many those are where some are missing. */
+function sumOf(bin, closed, amounts) {
+  if (!bin.found.length) return bin.end > closed ? "not yet" : "no data";
+  const sum = bin.found.reduce((total, window) => total + Math.round(window.value * 1e6), 0) / 1e6;
+  const note = bin.end > closed ? "so far" : partly(bin);
+  return `${number(sum * amounts.factor)}${note ? ` (${note})` : ""}`;
 }
 
 function sentence({ utility, zone, day, before, windows, closed, isToday, mine, bins, unit, names }) {

@@ -58,7 +58,7 @@ function bridged(values, most) {
 
 function showToday(panel, utility, { windows }) {
   const day = localDay(zone, today());
-  const until = Math.max(day.start, Math.floor(Math.min(now(), windows.freshUntil ?? now()) / windows.width) * windows.width);
+  const until = windows.closedUntil(day, now());
   const sofar = windows.total(day.start, day.end);
   const closed = windows.total(day.start, until);
   const amounts = amountScale(utility, "home", sofar.value);

@@ -38,17 +38,14 @@ async function find(text) {
   write(answer, "Looking…");
   try {
     if (/^\S+$/.test(text)) {
-      const home = await homeOf(text);
-      if (home.length) return open(home[0].customer ?? text);
-      const there = await ask({ area: text, limit: IN_AREA }).catch((error) => {
-        if (error.status) return [];
-        throw error;
-      });
+      const there = await ask({ area: text, limit: IN_AREA });
       const shown = there.length ? show(there, 48) : 0;
       if (shown) {
         write(one("[data-samples-title]"), `In ${text}`);
         return write(answer, "");
       }
+      const home = await homeOf(text);
+      if (home.length) return open(home[0].customer ?? text);
     }
     write(answer, `Nothing is called “${text}”. A home looks like H-000001, a business like B-000001, a postcode like 10003.`);
   } catch (error) {

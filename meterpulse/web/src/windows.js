@@ -64,6 +64,16 @@ export class Windows {
     return gaps;
   }
 
+  /**
+   * Up to when windows of this day are whole, a multiple of the width. A day that is over is; on the day of today the
+   * newest window is the last that may still grow, also while a slower source holds the freshness of all back.
+   */
+  closedUntil(day, now) {
+    if (day.end <= now) return day.end;
+    const reached = Math.min(now, Math.max(this.freshUntil ?? now, this.newest()?.start ?? 0));
+    return Math.max(day.start, Math.floor(reached / this.width) * this.width);
+  }
+
   newest() {
     let newest = null;
     for (const window of this.byStart.values()) if (newest === null || window.start > newest.start) newest = window;
@@ -81,17 +91,17 @@ export function sameClock(zone, ms, day, other) {
 }
 
 /**
- * Rates per hour for the bins of a day: bin i covers [start + i × width, …). A bin needs all of its closed windows: one
- * that is missing makes it unknown. Only windows that end by `until` count.
+ * Rates per hour for the bins of a day: bin i covers [start + i × width, …). Only windows that end by `until` count, and
+ * a bin of which less than the share `least` of those is there is unknown.
  */
-export function binRates(windows, day, widthMs, until = Infinity) {
+export function binRates(windows, day, widthMs, { until = Infinity, least = 1 } = {}) {
   const rates = [];
   for (let at = day.start; at < day.end; at += widthMs) {
     const end = Math.min(at + widthMs, day.end, until);
-    const expected = (end - at) / windows.width;
+    const expected = Math.floor((end - at) / windows.width);
     const found = expected >= 1 ? windows.between(at, end) : [];
-    const whole = found.length > 0 && found.length >= Math.floor(expected);
-    rates.push(whole ? found.reduce((sum, window) => sum + window.value, 0) * (HOUR / (found.length * windows.width)) : null);
+    const enough = found.length > 0 && found.length >= expected * least;
+    rates.push(enough ? found.reduce((sum, window) => sum + window.value, 0) * (HOUR / (found.length * windows.width)) : null);
   }
   return rates;
 }
