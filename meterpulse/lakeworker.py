@@ -330,7 +330,10 @@ def main() -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this by closing the pipe
-    _Child(given.data, given.engine, given.commit_seconds).run()
+    try:
+        _Child(given.data, given.engine, given.commit_seconds).run()
+    except BrokenPipeError:  # the server was killed; what is committed is committed
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from meterpulse.stores.rollup import compose, day_rows, longer
 
 _log = logging.getLogger("meterpulse.speed")
 _BLOCKS_A_WRITE = 64
+_CATCH_UP_SECONDS, _CATCH_UP_EVERY_SECONDS = 10, 60
 
 Keys = Callable[[str], tuple[np.ndarray, list[str]]]  # "usage_5m" | "area_1m" -> zone index of each key, zone names
 
@@ -215,6 +216,10 @@ class Runner:
         next_tick = 0.0
         while not self._stopping:
             self._replay_retirements()
+            if self._held_up():
+                time.sleep(0.005)
+                self._checkpoint_when_due()
+                continue
             try:
                 entry = self._log.read(engine.applied)
             except CorruptEntry as error:
@@ -275,6 +280,14 @@ class Runner:
                     if self._stopping:
                         return
                     time.sleep(1)
+
+    def _held_up(self) -> bool:
+        """A checkpoint is long due and closed windows keep coming: the store gets a while to catch up, or the log would grow
+        without end. Only a while: the store may be full."""
+        if not self.engine.retiring or not self.ready.is_set() or self.engine.applied <= self._saved_offset:
+            return False
+        waited = time.monotonic() - self._saved_at - 2 * self._checkpoint_seconds
+        return waited >= 0 and waited % _CATCH_UP_EVERY_SECONDS < _CATCH_UP_SECONDS
 
     def _checkpoint_when_due(self) -> None:
         engine = self.engine
