@@ -94,6 +94,16 @@ class Server:
         self.peak_bytes = max(self.peak_bytes, total)
         return total
 
+    def cpu_seconds(self) -> float:
+        """User and system time of the server and its children so far."""
+        total = 0.0
+        for process in [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]:
+            try:
+                total += sum(process.cpu_times()[:2])
+            except psutil.Error:
+                continue
+        return total
+
     def resident_bytes(self) -> int:
         """RSS of the server and its children together; cheap, so it can be sampled often."""
         total = 0
