@@ -15,7 +15,7 @@ from numba import njit
 from meterpulse.ingest.layout import NO_UNIT
 from meterpulse.ingest.record import ABSENT_SECONDS
 from meterpulse.model.channel import ChannelTable, Kind
-from meterpulse.model.quantity import BY_CODE, INT64_MAX
+from meterpulse.model.quantity import BY_CODE, QUANTITY_MAX
 from meterpulse.model.window import DAY_MS, MINUTE_MS
 
 AHEAD_MS_MAX = 5 * MINUTE_MS
@@ -24,6 +24,7 @@ THOUSANDTHS = 254  # in place of a unit: the quantity is thousandths of the base
 
 # Codes of the compiled pass: good so far; refused before it; to be done over in wide integers.
 PARSED, REFUSED, EXACT = 0, 254, 255
+_INT64_MAX = 2**63 - 1
 REASON_CODES = ("", "unknown_channel", "bad_seconds", "bad_revision", "bad_unit", "overflow", "negative", "future")
 UNKNOWN_CHANNEL, BAD_SECONDS, BAD_REVISION, BAD_UNIT, OVERFLOW, NEGATIVE, FUTURE = range(1, 8)
 
@@ -37,9 +38,9 @@ def _factors() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for unit in BY_CODE:
         for places in range(_PLACES):
             factor = unit.scale / 10**places
-            if factor.denominator <= _EXACT_MAX and factor.numerator <= INT64_MAX:
+            if factor.denominator <= _EXACT_MAX and factor.numerator <= _INT64_MAX:
                 numerator[unit.code, places], denominator[unit.code, places] = factor.numerator, factor.denominator
-                largest[unit.code, places] = INT64_MAX // factor.numerator
+                largest[unit.code, places] = _INT64_MAX // factor.numerator
     return numerator, denominator, largest
 
 
@@ -108,6 +109,8 @@ def judge(  # type: ignore[no-untyped-def]
             quantity = _rounded(mantissa, _NUMERATOR[code, -exponent], _DENOMINATOR[code, -exponent])
     if exact:
         return EXACT, 0, seconds
+    if quantity > QUANTITY_MAX or quantity < -QUANTITY_MAX:
+        return OVERFLOW, 0, seconds
     if mantissa < 0 and kind_of[profile] != GAUGE:
         return NEGATIVE, 0, seconds
     if start > now_ms + AHEAD_MS_MAX:

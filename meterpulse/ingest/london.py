@@ -32,7 +32,7 @@ from meterpulse.ingest.scalars import clock, number
 from meterpulse.ingest.scanned import Scanned
 from meterpulse.ingest.vector import csv_end, line_end, padded
 from meterpulse.model.channel import Channel, ChannelError
-from meterpulse.model.quantity import INT64_MAX, UNITS
+from meterpulse.model.quantity import QUANTITY_MAX, UNITS
 
 SECONDS = 1_800
 _KWH = UNITS["kWh"]
@@ -160,8 +160,8 @@ def _parsed(line: bytes, columns: np.ndarray) -> tuple[str, int, int]:
     if value.lower() in ("", "null"):
         raise RowError("missing", f"the row has no value ({value or 'nothing'})")
     quantity = thousandths(*decimal(value), _KWH.code)
-    if abs(quantity) > INT64_MAX:
-        raise RowError("overflow", f"{value[:40]} kWh does not fit into 64 bits of mWh")
+    if abs(quantity) > QUANTITY_MAX:
+        raise RowError("overflow", f"{value[:40]} kWh is more than a meter measures")
     return id, start, quantity
 
 

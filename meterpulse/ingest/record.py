@@ -116,7 +116,7 @@ def decimal(value: Any) -> tuple[int, int]:
     places = places or ""
     mantissa, exponent = int(whole + places), int(power or 0) - len(places)
     if mantissa and exponent > EXPONENT_MAX - TEXT_MAX:
-        raise RowError("overflow", f"{shown(value)} does not fit into 64 bits of thousandths")
+        raise RowError("overflow", f"{shown(value)} is more than a meter measures")
     if mantissa and exponent >= -EXPONENT_MAX:
         return -mantissa if sign == "-" else mantissa, exponent
     return (-1, -EXPONENT_MAX) if sign == "-" else (0, 0)  # zero, or far below half a thousandth

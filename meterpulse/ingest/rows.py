@@ -24,7 +24,7 @@ from meterpulse.ingest.checks import (
 )
 from meterpulse.ingest.contract import REASONS, BodyError, Decoded, Rejected
 from meterpulse.ingest.layout import NO_UNIT
-from meterpulse.model.quantity import INT64_MAX
+from meterpulse.model.quantity import QUANTITY_MAX
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import iso
 
@@ -117,7 +117,7 @@ def refuse_all_if_too_many(count: int, reasons: Iterable[str]) -> None:
 def judge_exactly(mantissa: int, exponent: int, unit: int, start_ms: int, gauge: bool, now_ms: int) -> tuple[int, int]:
     """(reason code, quantity) of a row whose product does not fit into 64 bits on the way; the rest of it holds."""
     quantity = thousandths(mantissa, exponent, unit)
-    if not -INT64_MAX <= quantity <= INT64_MAX:
+    if not -QUANTITY_MAX <= quantity <= QUANTITY_MAX:
         return OVERFLOW, 0
     if mantissa < 0 and not gauge:
         return NEGATIVE, 0

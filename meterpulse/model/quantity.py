@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
 
-INT64_MAX = 2**63 - 1
+# No reading is larger: 100 GWh, or a tenth of a cubic kilometre. So a channel's day of 5-second readings adds up in 64 bits,
+# and a city's sums have room for ninety thousand of the largest.
+QUANTITY_MAX = 10**14
 
 
 class UnknownUnit(ValueError):
@@ -23,7 +25,7 @@ class UnknownUnit(ValueError):
 
 
 class OutOfRange(ValueError):
-    """The quantity does not fit into 64 bits of thousandths."""
+    """The quantity is larger than QUANTITY_MAX."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,8 @@ def to_thousandths(value: Decimal, unit: Unit) -> int:
     if value.adjusted() < -40:
         return 0
     exact = round(Fraction(value) * unit.scale)
-    if not -INT64_MAX <= exact <= INT64_MAX:
-        raise OutOfRange(f"{str(value)[:40]} {unit.name} does not fit into 64 bits")
+    if not -QUANTITY_MAX <= exact <= QUANTITY_MAX:
+        raise OutOfRange(f"{str(value)[:40]} {unit.name} is more than a meter measures")
     return exact
 
 

@@ -127,6 +127,12 @@ def test_null_seconds_and_revisions_take_their_defaults(bench, stream):
     assert [(r[2], r[4]) for r in bench.rows(bench.decode(stream(columns), ARROW))] == [(300, 0), (60, 60), (300, 0)]
 
 
+def taken(expected):
+    """The quantities that a meter can measure, and one refusal for each of the others."""
+    good = [q for q in expected if abs(q) <= 10**14]
+    return good, ["overflow"] * (len(expected) - len(good))
+
+
 TIES = [
     0.0000005,
     0.0000015,
@@ -148,7 +154,7 @@ def test_a_float_stands_for_its_shortest_decimal(bench, stream, channel):
     values = [*TIES, *rng.random(500).tolist(), *(rng.integers(0, 2**40, 500) / 2_000_000).tolist()]
     scale = {"E-1": 10**6, "G-1": 10**6, "W-1": 10**3, "Wg-1": Decimal("3785.411784")}[channel]
     expected = [round(Decimal(repr(x)) * scale) for x in values]
-    assert one(bench, stream, pa.array(values), channel) == (expected, [])
+    assert one(bench, stream, pa.array(values), channel) == taken(expected)
 
 
 def test_a_float32_stands_for_its_shortest_decimal(bench, stream):
@@ -156,7 +162,7 @@ def test_a_float32_stands_for_its_shortest_decimal(bench, stream):
     values = np.concatenate([rng.random(2_000), rng.integers(0, 2**30, 2_000) / 1_000, 2.0 ** np.arange(-40, 40)])
     values = np.concatenate([values.astype(np.float32), np.array([0.1, 16777216, 8388608.5, 1e-45, 0], np.float32)])
     expected = [round(Decimal(str(x)) * 10**6) for x in values]
-    assert one(bench, stream, pa.array(values)) == (expected, [])
+    assert one(bench, stream, pa.array(values)) == taken(expected)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +342,7 @@ def test_a_refused_row_can_be_replayed(bench, stream):
         "channel": pa.array(["E-1", "G-1", "V-1", "Wg-1", "E-1"]),
         "start": pa.array([MIDNIGHT_MS + 1] * 5, UTC_MS),
         "seconds": pa.array([60] * 5, pa.int16()),
-        "quantity": pa.array([1, 1_234_567, 2, 12_345, 2**53 + 1], pa.int64()),
+        "quantity": pa.array([1, 1_234_567, 2, 12_345, 10**14], pa.int64()),
         "revision": pa.array([3] * 5, pa.int64()),
     }
     for channel in (columns["channel"], pa.array([0, 1, 3, 5, 0], pa.uint32())):

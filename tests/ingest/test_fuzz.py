@@ -47,7 +47,7 @@ def test_any_bytes_give_readings_or_a_body_error(bench, body, media_type, layout
 
 
 @RELAXED
-@given(st.decimals(0, 10**9, places=9), st.sampled_from(["E-1", "G-1", "W-1"]))
+@given(st.decimals(0, 10**8, places=9), st.sampled_from(["E-1", "G-1", "W-1"]))
 def test_every_form_gives_the_same_number(bench, value, channel):
     scale = {"E-1": 10**6, "G-1": 10**6, "W-1": 10**3}[channel]
     expected = [round(value * scale)]
