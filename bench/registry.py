@@ -219,7 +219,10 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=1_000_000)
     parser.add_argument("--directory", type=Path, help="where the files go for the time of the run")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--small", action="store_true", help="200,000 channels")
     options = parser.parse_args()
+    if options.small:
+        options.channels = min(options.channels, 200_000)
     channels, directory = options.channels, Path(tempfile.mkdtemp(prefix="registry-bench-", dir=options.directory))
     lines: list[dict] = []
 

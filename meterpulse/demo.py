@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import WINDOW_MS, local_day, local_midnight
-from meterpulse.simulator import City, Faults, heartbeats, parse, sweeps
+from meterpulse.simulator import City, Faults, heartbeats, parse
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("meterpulse.demo")
 _FAULTS = "duplicate=0.0002,late=0.0001,out_of_order=0.0005,missing=0.0005,sentinel=0.000002"
 _AT_ONCE_MS = 3 * WINDOW_MS
+_LONG_MS = 30 * 365 * 86_400_000
 SOURCE, HISTORY = "demo", "import:demo-history"
 
 
@@ -32,6 +33,7 @@ class Demo:
     def __init__(self, pipeline: Pipeline, say: Any = lambda text: None):
         self._p, self._say = pipeline, say
         self._file = pipeline.data / "demo.json"
+        self._faults: Faults | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._guard, name="demo", daemon=True)
 
@@ -116,9 +118,12 @@ class Demo:
             self._send(heartbeats(city, at, WINDOW_MS // 1000), HISTORY)
 
     def _beat(self, city: City, start_ms: int, end_ms: int) -> None:
-        faults = Faults(city, parse(_FAULTS), start_ms, end_ms, (end_ms - start_ms) // 1000, None)
-        for batch in sweeps(city, start_ms, end_ms, (end_ms - start_ms) // 1000, faults):
-            self._send(batch, SOURCE)
+        if self._faults is None:  # one for the whole run: what is late comes with a later beat
+            self._faults = Faults(city, parse(_FAULTS), start_ms, start_ms + _LONG_MS, (end_ms - start_ms) // 1000)
+        held_back = self._faults.due(start_ms)
+        if len(held_back):
+            self._send(held_back, SOURCE)
+        self._send(self._faults.apply(heartbeats(city, start_ms, (end_ms - start_ms) // 1000)), SOURCE)
 
     def _send(self, readings: Readings, source: str) -> None:
         while not self._stopping.is_set():

@@ -92,6 +92,8 @@ class Rebuilder:
             return report
 
     def _install(self, write: Any) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
         with self._p.keeper.lock:
             write()
 
@@ -128,7 +130,11 @@ class Rebuilder:
                 except LakeDown:  # it is being started again
                     self._not_before[day] = (time.monotonic() + 0.3, None)
                     continue
+                except _Stopped:
+                    return
                 except Exception as error:
+                    if self._stopping.is_set():
+                        return
                     _log.exception("rebuild of %s failed", day_text(day))
                     p.alarm(f"rebuild of {day_text(day)} failed and is tried again: {error}")
                     self._not_before[day] = (time.monotonic() + 5, None)
@@ -141,9 +147,13 @@ class Rebuilder:
                     self._not_before.clear()
 
     def stop(self) -> None:
-        """After the day at hand."""
+        """Soon: a rebuild that is cut short leaves its day dirty, and the next start does it again."""
         self._stopping.set()
-        self._thread.join(30)
+        self._thread.join(2)
+
+
+class _Stopped(Exception):
+    """The server is stopping."""
 
 
 class _Buckets:

@@ -108,7 +108,7 @@ class LakeWorker:
             with contextlib.suppress(OSError):
                 process.stdin.close()
             try:
-                process.wait(3)
+                process.wait(1.5)
             except subprocess.TimeoutExpired:
                 process.kill()
         self._thread.join(5)

@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from meterpulse.config import keep_ms
 from meterpulse.model.memory import give_back
 from meterpulse.model.window import DAY_MS, utc_day
 
@@ -28,9 +29,9 @@ class Retention:
         self._thread.start()
 
     def stop(self) -> None:
-        """After what it is doing now."""
+        """What it is doing now can be cut short at any moment: the lake's changes are whole or not at all."""
         self._stopping.set()
-        self._thread.join(30)
+        self._thread.join(1)
 
     def _run(self) -> None:
         minutes = 0
@@ -77,7 +78,7 @@ class Retention:
             self._p.log.release(old)
 
     def _drop_or_compact(self, day: int) -> None:
-        keep = self._p.config.retention.keep_ms("readings")
+        keep = self._keep_readings_ms()
         now = self._p.clock()
         if keep is not None and (day + 1) * DAY_MS < now - keep and day not in self._p.engine.marks:
             files = self._p.lake.files(day)
@@ -87,6 +88,13 @@ class Retention:
                 return
         if day < utc_day(now) and day not in self._p.engine.marks and len(self._p.lake.files(day)) > _SMALL_FILES:
             self._compact(day)
+
+    def _keep_readings_ms(self) -> int | None:
+        """As set; a demo city's readings go by themselves, so that it runs for a month on a laptop's disk."""
+        keep = self._p.config.retention.keep_ms("readings")
+        if keep is None and (self._p.data / "demo.json").exists():
+            return keep_ms(self._p.config.demo.keep_readings)
+        return keep
 
     def _compact(self, day: int) -> bool:
         return self._p.lake.ask("compact", day=day, now_ms=self._p.clock(), timeout_seconds=3600)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import sys
 from typing import Any
 
 import uvicorn
@@ -42,5 +40,3 @@ def run(
     server = uvicorn.Server(settings)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
-    if os.environ.get("METERPULSE_DEBUG"):
-        print("stopped", file=sys.stderr)
