@@ -81,7 +81,7 @@ class Demo:
             wait = (at + beat_ms - p.clock()) / 1000
             if wait > 0:
                 if self._stopping.wait(wait):
-                    return
+                    break
             elif wait < -_AT_ONCE_MS / 1000:  # the machine slept
                 self._history(city, at, (p.clock() - _AT_ONCE_MS) // WINDOW_MS * WINDOW_MS)
                 at = max(at, (p.clock() - _AT_ONCE_MS) // WINDOW_MS * WINDOW_MS)
@@ -89,6 +89,7 @@ class Demo:
             at += beat_ms
             if at % 60_000 == 0:
                 self._keep(at)
+        self._keep(at)
 
     def _register(self, city: City) -> None:
         for area in city.areas():

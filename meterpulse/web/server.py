@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from typing import Any
 
@@ -38,5 +39,7 @@ def run(
     p.announce(url)
     on_ready(url)
     server = uvicorn.Server(settings)
+    # An event stream that is cut at the end is how it should be.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "without completing response" not in record.getMessage())
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
