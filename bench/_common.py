@@ -22,7 +22,12 @@ import psutil
 class Server:
     """`meterpulse up --no-demo` on a free loopback port, in a folder of its own; `stop` removes the folder."""
 
-    def __init__(self, settings: dict[str, str] | None = None, folder: Path | None = None, arguments: tuple[str, ...] = ("--no-demo",)):
+    def __init__(
+        self,
+        settings: dict[str, str] | None = None,
+        folder: Path | None = None,
+        arguments: tuple[str, ...] = ("--no-demo",),
+    ):
         self.folder = folder or Path(tempfile.mkdtemp(prefix="meterpulse-bench-"))
         self._settings, self._arguments = settings or {}, arguments
         with socket.socket() as s:
@@ -35,7 +40,17 @@ class Server:
         """Seconds until it takes readings."""
         began = time.perf_counter()
         self._log = open(self.folder / "server.log", "ab")
-        command = [sys.executable, "-m", "meterpulse", "up", *self._arguments, "--data", str(self.folder / "data"), "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-m",
+            "meterpulse",
+            "up",
+            *self._arguments,
+            "--data",
+            str(self.folder / "data"),
+            "--port",
+            str(self.port),
+        ]
         self.process = subprocess.Popen(
             command, env={**os.environ, **self._settings}, stdout=self._log, stderr=self._log, start_new_session=True
         )
@@ -135,9 +150,14 @@ class Server:
 
 def machine() -> str:
     """One line."""
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+        platform.machine(),
+    )
     memory = psutil.virtual_memory().total / 2**30
-    return f"{os.cpu_count()} x {model}, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+    return (
+        f"{os.cpu_count()} x {model}, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+    )
 
 
 def report(name: str, rows: list[tuple[str, str, str]], result: dict[str, Any], save: bool) -> None:

@@ -30,7 +30,9 @@ FLEET = 26_230_887
 BODY_ROWS = 1 << 19
 ARROW = "application/vnd.apache.arrow.stream"
 HELD_BACK_SWEEPS = 24
-SCHEMA = pa.schema([("channel", pa.uint32()), ("start", pa.timestamp("ms", "UTC")), ("seconds", pa.int32()), ("quantity", pa.int64())])
+SCHEMA = pa.schema(
+    [("channel", pa.uint32()), ("start", pa.timestamp("ms", "UTC")), ("seconds", pa.int32()), ("quantity", pa.int64())]
+)
 
 
 @njit(nogil=True, cache=True)
@@ -45,14 +47,20 @@ def mixed(x):
 def values(channel, sweep, out):
     """mWh of each channel in a sweep: 0 to 32767, a few times a household's 5 seconds; bit 31 of the hash chooses the late."""
     for i in range(len(channel)):
-        out[i] = mixed(np.uint32(channel[i] * np.uint32(2654435761) + np.uint32(sweep) * np.uint32(40503))) & np.uint32(0x7FFF)
+        out[i] = mixed(np.uint32(channel[i] * np.uint32(2654435761) + np.uint32(sweep) * np.uint32(40503))) & np.uint32(
+            0x7FFF
+        )
 
 
 @njit(nogil=True, cache=True)
 def is_late(channel, sweep, out):
     """About 1 % of the readings, the same ones whoever asks."""
     for i in range(len(channel)):
-        out[i] = mixed(np.uint32(channel[i] * np.uint32(97) + np.uint32(sweep) * np.uint32(7919) + np.uint32(17))) % np.uint32(100) == 0
+        out[i] = (
+            mixed(np.uint32(channel[i] * np.uint32(97) + np.uint32(sweep) * np.uint32(7919) + np.uint32(17)))
+            % np.uint32(100)
+            == 0
+        )
 
 
 @njit(nogil=True, cache=True)
@@ -61,7 +69,10 @@ def expected(first, n, sweep_low, sweep_high, out):
     for i in range(n):
         total, low, high, last = 0, 1 << 40, -1, 0
         for s in range(sweep_low, sweep_high):
-            q = np.int64(mixed(np.uint32(np.uint32(first + i) * np.uint32(2654435761) + np.uint32(s) * np.uint32(40503))) & np.uint32(0x7FFF))
+            q = np.int64(
+                mixed(np.uint32(np.uint32(first + i) * np.uint32(2654435761) + np.uint32(s) * np.uint32(40503)))
+                & np.uint32(0x7FFF)
+            )
             total += q
             low = min(low, q)
             high = max(high, q)
@@ -73,7 +84,12 @@ def body_of(channel: np.ndarray, start: np.ndarray | int, quantity: np.ndarray) 
     """One Arrow stream."""
     n = len(channel)
     starts = np.full(n, start, np.int64) if np.isscalar(start) else start
-    arrays = [pa.array(channel), pa.array(starts).cast(SCHEMA.field(1).type), pa.array(np.full(n, 5, np.int32)), pa.array(quantity)]
+    arrays = [
+        pa.array(channel),
+        pa.array(starts).cast(SCHEMA.field(1).type),
+        pa.array(np.full(n, 5, np.int32)),
+        pa.array(quantity),
+    ]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, SCHEMA) as stream:
         stream.write_batch(pa.record_batch(arrays, schema=SCHEMA))
@@ -96,7 +112,12 @@ class Sender(threading.Thread):
             while (body := self._bodies.get()) is not None:
                 while True:
                     began = time.perf_counter()
-                    connection.request("POST", "/v1/readings?source=fleet", body=memoryview(body), headers={"content-type": ARROW, "content-length": str(body.size)})
+                    connection.request(
+                        "POST",
+                        "/v1/readings?source=fleet",
+                        body=memoryview(body),
+                        headers={"content-type": ARROW, "content-length": str(body.size)},
+                    )
                     answer = connection.getresponse()
                     text = answer.read()
                     if answer.status == 200:
@@ -118,7 +139,11 @@ def bodies(order: np.ndarray | None, channels: int, sweeps: int, start_ms: int, 
     """Every body in the order of sending."""
     for sweep in range(sweeps + (HELD_BACK_SWEEPS if faults else 0)):
         for first in range(0, channels, BODY_ROWS):
-            part = np.arange(first, min(first + BODY_ROWS, channels), dtype=np.uint32) if order is None else order[first : first + BODY_ROWS]
+            part = (
+                np.arange(first, min(first + BODY_ROWS, channels), dtype=np.uint32)
+                if order is None
+                else order[first : first + BODY_ROWS]
+            )
             if not faults:
                 quantity = np.empty(len(part), np.int64)
                 values(part, sweep, quantity)
@@ -184,12 +209,16 @@ def check(server: Server, channels: int, sweeps: int, start_ms: int) -> tuple[in
             expected(first, n, sweep, high, want)
             compared += n
             rows = np.zeros((n, 5), np.int64)
-            rows[got["channel"].to_numpy().astype(np.int64) - first] = np.stack([got[c].to_numpy() for c in ("count", "sum", "min", "max", "last")], axis=1)
+            rows[got["channel"].to_numpy().astype(np.int64) - first] = np.stack(
+                [got[c].to_numpy() for c in ("count", "sum", "min", "max", "last")], axis=1
+            )
             wrong += int((rows != want).any(axis=1).sum())
     for area in (0, 123, 245):
         own = np.arange(area, channels, 246, dtype=np.uint32)
         iso = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((start_ms + s * 5000) / 1000)) for s in (0, sweeps)]
-        found = json.loads(server.get(f"/v1/usage?area={10001 + area}&utility=electricity&grain=1m&start={iso[0]}&end={iso[1]}"))["rows"]
+        found = json.loads(
+            server.get(f"/v1/usage?area={10001 + area}&utility=electricity&grain=1m&start={iso[0]}&end={iso[1]}")
+        )["rows"]
         for minute in range(-(-sweeps // 12)):
             total = 0
             count = 0
@@ -211,7 +240,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         registered = register(server, arguments.channels)
         sweeps = int(arguments.minutes * 12)
         start_ms = (int(time.time() * 1000) - sweeps * 5000) // 300_000 * 300_000
-        order = np.random.default_rng(1).permutation(arguments.channels).astype(np.uint32) if arguments.order == "random" else None
+        order = (
+            np.random.default_rng(1).permutation(arguments.channels).astype(np.uint32)
+            if arguments.order == "random"
+            else None
+        )
         values(np.zeros(1, np.uint32), 0, np.zeros(1, np.int64))
         is_late(np.zeros(1, np.uint32), 0, np.zeros(1, np.bool_))
         waiting: queue.Queue = queue.Queue(2)
@@ -232,7 +265,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 told = time.perf_counter()
                 peak = max(peak, server.memory_bytes())
                 accepted = sum(s.accepted for s in senders)
-                print(f"\r{accepted / 1e6:9.0f} M readings, {accepted / (told - began) / 1e6:6.2f} M/s, {peak / 2**30:5.2f} GiB", end="", flush=True)
+                print(
+                    f"\r{accepted / 1e6:9.0f} M readings, {accepted / (told - began) / 1e6:6.2f} M/s, {peak / 2**30:5.2f} GiB",
+                    end="",
+                    flush=True,
+                )
         for _ in senders:
             waiting.put(None)
         for sender in senders:
@@ -293,7 +330,11 @@ def main() -> None:
         ("lake rows less acknowledged", f"{r['lake_rows_wrong']:,}", "must 0"),
         ("lake bytes a reading, as arrived", f"{r['lake_bytes_per_reading']:.2f}", ""),
         ("peak memory (PSS, all processes)", f"{r['peak_memory_bytes'] / 1e9:.2f} GB", "must 10 GB, aim 6 GB"),
-        ("ack p50 / p99 of a 12 MB body", f"{r['ack_seconds_p50'] * 1e3:.0f} / {r['ack_seconds_p99'] * 1e3:.0f} ms", ""),
+        (
+            "ack p50 / p99 of a 12 MB body",
+            f"{r['ack_seconds_p50'] * 1e3:.0f} / {r['ack_seconds_p99'] * 1e3:.0f} ms",
+            "",
+        ),
         ("registration of all channels", f"{r['register_seconds']:.1f} s", ""),
     ]
     name = "fleet" + ("_random" if arguments.order == "random" else "") + ("_faults" if arguments.faults else "")

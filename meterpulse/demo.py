@@ -93,7 +93,9 @@ class Demo:
 
     def _register(self, city: City) -> None:
         for area in city.areas():
-            self._p.registry.add_area(area.name, kind=area.kind, parent=area.parent, time_zone=area.time_zone, title=area.title)
+            self._p.registry.add_area(
+                area.name, kind=area.kind, parent=area.parent, time_zone=area.time_zone, title=area.title
+            )
         for table in city.tables():
             self._p.registry.register(table, at_ms=0)
         self._file.write_text(json.dumps(self._kept))

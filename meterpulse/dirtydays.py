@@ -44,7 +44,10 @@ class Rebuilder:
 
     def summary(self) -> dict[str, Any]:
         """The newest rebuilds and the one that runs."""
-        recent = [{"day": day_text(r.day), "rows": r.rows, "effective": r.effective, "seconds": round(r.seconds, 3)} for r in self._recent[-5:]]
+        recent = [
+            {"day": day_text(r.day), "rows": r.rows, "effective": r.effective, "seconds": round(r.seconds, 3)}
+            for r in self._recent[-5:]
+        ]
         return {"done": len(self._recent), "running": self._progress, "recent": recent}
 
     def rebuild(self, day: int) -> DayReport:
@@ -71,7 +74,9 @@ class Rebuilder:
         while True:
             files = p.lake.files(day)
             # In this order: channels that are registered meanwhile are in what is taken later, and not in what is built.
-            builder = plugins.implementation("batch", p.config.batch.engine)(p.keys.group_of(), p.keys.group_count(), p.keys.parents())
+            builder = plugins.implementation("batch", p.config.batch.engine)(
+                p.keys.group_of(), p.keys.group_count(), p.keys.parents()
+            )
             channel_zone, zones = p.keys.zones("usage_5m")
             group_zone, area_zones = p.keys.zones("area_1m")
             every = list(dict.fromkeys([*zones, *area_zones])) or ["UTC"]
@@ -107,7 +112,9 @@ class Rebuilder:
             first, state = self._not_before.get(day, (now, None))
             if now < first or start >= boundary:
                 continue
-            if end <= boundary or (state != (after, min(end, boundary)) and now >= first + (_PARTIAL_SECONDS if state else 0)):
+            if end <= boundary or (
+                state != (after, min(end, boundary)) and now >= first + (_PARTIAL_SECONDS if state else 0)
+            ):
                 ready.append(day)
         return sorted(ready)
 
@@ -121,7 +128,9 @@ class Rebuilder:
                     return
                 if p.store.note(f"sealed/{day}"):
                     # Its readings were dropped from the lake (retention): late ones are kept there, the views stay as they are.
-                    p.alarm(f"late readings for {day_text(day)}, which is older than retention.readings; they are in the lake only")
+                    p.alarm(
+                        f"late readings for {day_text(day)}, which is older than retention.readings; they are in the lake only"
+                    )
                     p.engine.clean(day, 1 << 62, 1 << 62)
                     continue
                 began = time.monotonic()
@@ -183,5 +192,7 @@ class _Buckets:
         count = np.bincount(bucket, minlength=self._width // BUCKET)
         self._starts = np.concatenate([[0], np.cumsum(count)])
         if len(rows) and (bucket[1:] < bucket[:-1]).any():
-            rows = rows.take(np.argsort(bucket.astype(np.uint16) if self._width // BUCKET < 65_536 else bucket, kind="stable"))
+            rows = rows.take(
+                np.argsort(bucket.astype(np.uint16) if self._width // BUCKET < 65_536 else bucket, kind="stable")
+            )
         self._rows = rows

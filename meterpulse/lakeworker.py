@@ -44,8 +44,19 @@ class LakeDown(OSError):
 class LakeWorker:
     """The parent's side. `position` is the log offset up to which the lake is durable, `safe_offset` that of some commits ago."""
 
-    def __init__(self, data: Path, engine: str, commit_seconds: float, on_alarm: Callable[[str], None] = lambda text: None):
-        self._command = [sys.executable, "-m", "meterpulse.lakeworker", str(data), "--engine", engine, "--commit-seconds", str(commit_seconds)]
+    def __init__(
+        self, data: Path, engine: str, commit_seconds: float, on_alarm: Callable[[str], None] = lambda text: None
+    ):
+        self._command = [
+            sys.executable,
+            "-m",
+            "meterpulse.lakeworker",
+            str(data),
+            "--engine",
+            engine,
+            "--commit-seconds",
+            str(commit_seconds),
+        ]
         self._on_alarm = on_alarm
         self._positions: deque[int] = deque(maxlen=4)
         self._asked: dict[int, Future] = {}
@@ -120,7 +131,9 @@ class LakeWorker:
             with self._lock:
                 if self._stopping:
                     return
-                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+                )
             environment.pop(VARIABLE, None)  # what is killed at a point is killed there once
             for line in self._process.stdout:
                 with contextlib.suppress(ValueError):  # half a line: it was killed while it spoke
@@ -216,7 +229,9 @@ class _Child:
         while self._lake.position < end:
             first = self._lake.position
             if first < self._logged.first:
-                self._alarm(f"the log begins at {self._logged.first}, the lake had only come to {first}: readings between are missing in the lake")
+                self._alarm(
+                    f"the log begins at {self._logged.first}, the lake had only come to {first}: readings between are missing in the lake"
+                )
                 self._lake.skip_to(self._logged.first)
                 continue
             after = self._bounded(first, end)
@@ -329,7 +344,9 @@ def main() -> None:
     given = parser.parse_args()
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this by closing the pipe
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the parent ends this by closing the pipe
     try:
         _Child(given.data, given.engine, given.commit_seconds).run()
     except BrokenPipeError:  # the server was killed; what is committed is committed

@@ -1,7 +1,7 @@
 """The whole flow on one screen: readings come in, are logged, acknowledged, counted, stored, corrected and served.
 
-    ingest → log (fsync, ack) ─┬→ speed: views of open windows ──→ stores ─┐
-                               └→ lake: every reading ──→ batch: dirty days ┴→ serving
+ingest → log (fsync, ack) ─┬→ speed: views of open windows ──→ stores ─┐
+                           └→ lake: every reading ──→ batch: dirty days ┴→ serving
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Pipeline:
         self.log: Log = plugins.implementation("log", config.log.engine)(self.data / "log", config.log.max_bytes)
         if getattr(self.log, "salvaged", None):
             self.alarm(self.log.salvaged)
-        self.store: Store = plugins.implementation("stores", config.stores.engine)(self.data / "store", config.stores.max_bytes)
+        self.store: Store = plugins.implementation("stores", config.stores.engine)(
+            self.data / "store", config.stores.max_bytes
+        )
         self.keys = Keys(self.registry)
         speed = config.speed
         self.engine = plugins.implementation("speed", speed.engine)(
@@ -72,7 +74,15 @@ class Pipeline:
         )
         self.lake = LakeWorker(self.data, config.lake.engine, config.lake.commit_seconds, self.alarm)
         self.keeper = Keeper(self.engine, self.store, self.keys.zones, self.keys.group_of, self.keys.parents)
-        self.runner = Runner(self.engine, self.log, self.store, self.keeper, self.data / "checkpoint", self.clock, speed.checkpoint_seconds)
+        self.runner = Runner(
+            self.engine,
+            self.log,
+            self.store,
+            self.keeper,
+            self.data / "checkpoint",
+            self.clock,
+            speed.checkpoint_seconds,
+        )
         self.runner.recover(self._lake_days)
         self.runner.start()
         self.committer = Committer(self.log, 64 << 20, self._appended)
@@ -99,7 +109,9 @@ class Pipeline:
         """Decodes a body against the registry; nothing is stored yet. Raises BodyError."""
         return decode(body, media_type, self.registry.table, self.clock(), layout=layout)
 
-    def submit(self, decoded: Decoded, source: str, loop: asyncio.AbstractEventLoop | None = None) -> Future | asyncio.Future:
+    def submit(
+        self, decoded: Decoded, source: str, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Future | asyncio.Future:
         """Sends readings and refused rows to the log; the future is done when both are on disk. Sources that begin with
         `import:` are history: they make their days dirty and do not move the watermark."""
         self._check_room()
@@ -121,7 +133,13 @@ class Pipeline:
         if self.runner.failed:
             raise Problem(503, "failed", "The server must be restarted", self.runner.alarms[-1], retry_after_seconds=30)
         if behind > self.config.speed.max_lag_readings:
-            raise Problem(503, "busy", "The views are behind", f"{behind} readings wait; send the body again.", retry_after_seconds=1)
+            raise Problem(
+                503,
+                "busy",
+                "The views are behind",
+                f"{behind} readings wait; send the body again.",
+                retry_after_seconds=1,
+            )
 
     def _appended(self) -> None:
         # What every consumer has made durable elsewhere is not needed any more.
@@ -200,7 +218,9 @@ class Pipeline:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise DataInUse(f"{self.data} is open in another process; stop it, or use --url to talk to its server") from None
+            raise DataInUse(
+                f"{self.data} is open in another process; stop it, or use --url to talk to its server"
+            ) from None
 
     def announce(self, url: str) -> None:
         """Tells other processes where this city is served."""

@@ -13,7 +13,9 @@ import numpy as np
 
 from meterpulse.model.reading import Readings
 
-ReadDay = Callable[[int, tuple[int, int]], Iterable[Readings]]  # (day, channels [low, high)) -> the lake's rows, in log order
+ReadDay = Callable[
+    [int, tuple[int, int]], Iterable[Readings]
+]  # (day, channels [low, high)) -> the lake's rows, in log order
 
 
 @dataclass(frozen=True, slots=True)

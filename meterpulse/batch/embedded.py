@@ -66,7 +66,16 @@ class DayBuilder(Batch):
         nothing = np.zeros(1, np.int64)
         ignored = np.empty(len(stands), np.uint8)
         applied, _, _ = c.scatter(
-            cells, self.area, self._group_of, every.channel[stands], first, start[stands], every.quantity[stands], nothing, base, ignored
+            cells,
+            self.area,
+            self._group_of,
+            every.channel[stands],
+            first,
+            start[stands],
+            every.quantity[stands],
+            nothing,
+            base,
+            ignored,
         )
         if applied != len(stands):
             raise AssertionError(f"{len(stands) - applied} effective readings found no cell")
@@ -75,7 +84,9 @@ class DayBuilder(Batch):
         self.effective += applied
         loose = outcome == c.LOOSE
         if loose.any():
-            channel, at, quantity = c.effective(every.channel[loose], start[loose], every.quantity[loose], revision[loose])
+            channel, at, quantity = c.effective(
+                every.channel[loose], start[loose], every.quantity[loose], revision[loose]
+            )
             newest = _newest(cells, base)
             c.add_loose(rows, newest, self.area, self._group_of, channel, first, at, quantity, base)
             self.effective += len(channel)
@@ -110,7 +121,11 @@ def rebuild(
     began = time.perf_counter()
     written: set[int] = set()
     whole = (day + 1) * DAY_MS <= boundary_ms
-    blocks_before = {b for b in range(-(-len(channel_zone) // BLOCK)) if store.starts("usage_5m", b, day * DAY_MS, (day + 1) * DAY_MS)}
+    blocks_before = {
+        b
+        for b in range(-(-len(channel_zone) // BLOCK))
+        if store.starts("usage_5m", b, day * DAY_MS, (day + 1) * DAY_MS)
+    }
     for block, rows in builder.build(day, read):
         kind = channel_zone[block * BLOCK : block * BLOCK + len(rows)]
         install(lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones))
@@ -130,7 +145,17 @@ def rebuild(
     return DayReport(day, builder.rows, builder.effective, boundary_ms, time.perf_counter() - began)
 
 
-def _write(store: Store, view: str, block: int, day: int, rows: np.ndarray, boundary_ms: int, whole: bool, kind: np.ndarray, zones: list[str]) -> None:
+def _write(
+    store: Store,
+    view: str,
+    block: int,
+    day: int,
+    rows: np.ndarray,
+    boundary_ms: int,
+    whole: bool,
+    kind: np.ndarray,
+    zones: list[str],
+) -> None:
     chunks = _chunks(store, view, block, day, rows, boundary_ms, whole, kind, zones)
     until = boundary_ms - boundary_ms % HOUR_MS
     singles = [s for s in store.starts(view, block, day * DAY_MS, min((day + 1) * DAY_MS, until)) if s % HOUR_MS]
@@ -138,16 +163,35 @@ def _write(store: Store, view: str, block: int, day: int, rows: np.ndarray, boun
 
 
 def _put(
-    store: Store, view: str, block: int, day: int, rows: np.ndarray, boundary_ms: int, whole: bool, kind: np.ndarray, zones: list[str]
+    store: Store,
+    view: str,
+    block: int,
+    day: int,
+    rows: np.ndarray,
+    boundary_ms: int,
+    whole: bool,
+    kind: np.ndarray,
+    zones: list[str],
 ) -> None:
     """A block's day into the store. Single windows of hours that are now whole go, or they would stand beside their hour."""
     complete = boundary_ms - boundary_ms % HOUR_MS
     single = [s for s in store.starts(view, block, day * DAY_MS, min(complete, (day + 1) * DAY_MS)) if s % HOUR_MS]
-    store.write(_chunks(store, view, block, day, rows, boundary_ms, whole, kind, zones), remove=[(view, block, s) for s in single])
+    store.write(
+        _chunks(store, view, block, day, rows, boundary_ms, whole, kind, zones),
+        remove=[(view, block, s) for s in single],
+    )
 
 
 def _chunks(
-    store: Store, view: str, block: int, day: int, rows: np.ndarray, boundary_ms: int, whole: bool, kind: np.ndarray, zones: list[str]
+    store: Store,
+    view: str,
+    block: int,
+    day: int,
+    rows: np.ndarray,
+    boundary_ms: int,
+    whole: bool,
+    kind: np.ndarray,
+    zones: list[str],
 ) -> list[Chunk]:
     every_hour = (1 << 24) - 1
     chunks = list(hour_chunks(view, block, day, rows, every_hour, boundary_ms))
@@ -172,5 +216,7 @@ def _chunks(
         return [*chunks, Chunk(view, block, hour_ms, merged, stored.batch | ((1 << own) - 1))]
     width = WINDOW_MS // step_ms
     for part in range(0, own, width):
-        chunks.append(Chunk(view, block, hour_ms + part * step_ms, rows[:, at + part : at + part + width], (1 << width) - 1))
+        chunks.append(
+            Chunk(view, block, hour_ms + part * step_ms, rows[:, at + part : at + part + width], (1 << width) - 1)
+        )
     return chunks

@@ -38,15 +38,25 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
 
-    def submit(self, record: Record, bad: Sequence[Quarantined] = (), loop: asyncio.AbstractEventLoop | None = None) -> Future | asyncio.Future:
+    def submit(
+        self, record: Record, bad: Sequence[Quarantined] = (), loop: asyncio.AbstractEventLoop | None = None
+    ) -> Future | asyncio.Future:
         """Raises Problem 503 where too much is waiting already, or when stopping."""
         future = loop.create_future() if loop else Future()
         rows = len(record.readings) + len(bad)
         with self._changed:
             if self._stopping:
-                raise Problem(503, "stopping", "The server is stopping", "Send the body again in a moment.", retry_after_seconds=5)
+                raise Problem(
+                    503, "stopping", "The server is stopping", "Send the body again in a moment.", retry_after_seconds=5
+                )
             if self._rows + rows > self._max_waiting_rows and self._waiting:
-                raise Problem(503, "busy", "Too much is waiting for the disk", "Send the body again in a moment.", retry_after_seconds=1)
+                raise Problem(
+                    503,
+                    "busy",
+                    "Too much is waiting for the disk",
+                    "Send the body again in a moment.",
+                    retry_after_seconds=1,
+                )
             self._waiting.append(_Pending(record, bad, rows, future, loop))
             self._rows += rows
             self._changed.notify()
@@ -94,7 +104,12 @@ def merged(records: Iterable[Record]) -> Iterable[Record]:
     for record in records:
         if not len(record.readings):
             continue
-        fits = run and run[-1].source == record.source and run[-1].live == record.live and rows + len(record.readings) <= _ROWS_AN_ENTRY
+        fits = (
+            run
+            and run[-1].source == record.source
+            and run[-1].live == record.live
+            and rows + len(record.readings) <= _ROWS_AN_ENTRY
+        )
         if run and not fits:
             yield _one(run)
             run, rows = [], 0

@@ -23,7 +23,9 @@ from meterpulse.log import CorruptEntry, Entry, Log, LogFull, Quarantined, Recor
 from meterpulse.model.reading import pack, unpack
 
 _KEY = struct.Struct(">Q")
-_HEAD = struct.Struct("<4sBBHQQQqQ")  # magic, live, -, source bytes, offset, rows before, rows, received ms, payload bytes
+_HEAD = struct.Struct(
+    "<4sBBHQQQqQ"
+)  # magic, live, -, source bytes, offset, rows before, rows, received ms, payload bytes
 _SUM = struct.Struct("<Q")
 _MAGIC = b"MPL1"
 _NEXT = struct.Struct("<QQQ")  # next offset, rows so far, next quarantine key
@@ -53,7 +55,12 @@ class LmdbLog(Log):
 
     def _open_files(self) -> None:
         self._env = lmdb.open(
-            str(self._directory), map_size=self._max_bytes, max_dbs=4, readonly=self._readonly, max_readers=64, create=not self._readonly
+            str(self._directory),
+            map_size=self._max_bytes,
+            max_dbs=4,
+            readonly=self._readonly,
+            max_readers=64,
+            create=not self._readonly,
         )
         size = (self._directory / "data.mdb").stat().st_size
         wanted = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
@@ -109,7 +116,9 @@ class LmdbLog(Log):
                     txn.put(b"next", _NEXT.pack(end, rows, next_bad), db=self._meta)
                     trimmed = self._trim_some(txn)
             except lmdb.MapFullError as error:
-                raise LogFull(f"the log has reached log.max_bytes = {self._max_bytes}; let the lake catch up or raise it") from error
+                raise LogFull(
+                    f"the log has reached log.max_bytes = {self._max_bytes}; let the lake catch up or raise it"
+                ) from error
             except (lmdb.Error, OSError) as error:
                 self._reopen()
                 if "No space" in str(error) or getattr(error, "errno", None) == 28:
@@ -181,12 +190,27 @@ class LmdbLog(Log):
                 # Keys beyond any that were given out, so that no quarantine key is used twice.
                 txn.put(b"next", _NEXT.pack(offsets[-1] + 1, rows, int(time.time() * 1000)), db=meta)
         env.close()
-        self.salvaged = f"the log was damaged ({why}); {len(offsets)} entries were saved, the old file is {damaged.name}"
+        self.salvaged = (
+            f"the log was damaged ({why}); {len(offsets)} entries were saved, the old file is {damaged.name}"
+        )
 
 
 def _encode(offset: int, rows_before: int, record: Record) -> bytes:
     payload, source = pack(record.readings), record.source.encode()[:200]
-    head = _HEAD.pack(_MAGIC, record.live, 0, len(source), offset, rows_before, len(record.readings), record.received_ms, len(payload)) + source
+    head = (
+        _HEAD.pack(
+            _MAGIC,
+            record.live,
+            0,
+            len(source),
+            offset,
+            rows_before,
+            len(record.readings),
+            record.received_ms,
+            len(payload),
+        )
+        + source
+    )
     digest = xxhash.xxh3_64(head)
     digest.update(payload)
     return b"".join((head, _SUM.pack(digest.intdigest()), payload))

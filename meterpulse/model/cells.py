@@ -225,7 +225,9 @@ def choose(channel, first_channel, start, revision, base_ms, winner, outcome):
             winner[channel[i] - first_channel, at // 5000] = 0
 
 
-def effective(channel: np.ndarray, start: np.ndarray, quantity: np.ndarray, revision: np.ndarray) -> tuple[np.ndarray, ...]:
+def effective(
+    channel: np.ndarray, start: np.ndarray, quantity: np.ndarray, revision: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """(channel, start, quantity) of the readings that stand, sorted by (channel, start): the general way, by sorting.
 
     For readings off the grid; the input is in log order.

@@ -90,8 +90,14 @@ class Channel:
             raise ChannelError(str(error)) from None
         if unit is None or unit.dimension not in DIMENSIONS[Utility[self.utility]]:
             raise ChannelError(f"unit {self.unit!r} does not measure {self.utility}")
-        if isinstance(self.interval_seconds, bool) or not isinstance(self.interval_seconds, int) or not 1 <= self.interval_seconds <= 31_622_400:
-            raise ChannelError(f"interval_seconds is {self.interval_seconds!r}; it takes a whole number from 1 to 31622400")
+        if (
+            isinstance(self.interval_seconds, bool)
+            or not isinstance(self.interval_seconds, int)
+            or not 1 <= self.interval_seconds <= 31_622_400
+        ):
+            raise ChannelError(
+                f"interval_seconds is {self.interval_seconds!r}; it takes a whole number from 1 to 31622400"
+            )
         if not (isinstance(self.multiplier, Decimal) and self.multiplier.is_finite() and 0 < self.multiplier <= 10**6):
             raise ChannelError(f"multiplier is {self.multiplier!r}; it takes a number above 0 and up to 1000000")
         if self.digits is not None and not (isinstance(self.digits, int) and 1 <= self.digits <= 12):

@@ -13,4 +13,9 @@ class Problem(Exception):
 
     def document(self) -> dict[str, object]:
         """The RFC 9457 body."""
-        return {"type": f"urn:meterpulse:problem:{self.kind}", "title": self.title, "status": self.status, "detail": self.detail}
+        return {
+            "type": f"urn:meterpulse:problem:{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }

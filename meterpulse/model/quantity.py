@@ -64,7 +64,9 @@ _SCALES: tuple[tuple[str, str, Fraction], ...] = (
     ("V", "voltage", Fraction(10**3)),
     ("A", "current", Fraction(10**3)),
 )
-UNITS: dict[str, Unit] = {name: Unit(name, code, dimension, scale) for code, (name, dimension, scale) in enumerate(_SCALES)}
+UNITS: dict[str, Unit] = {
+    name: Unit(name, code, dimension, scale) for code, (name, dimension, scale) in enumerate(_SCALES)
+}
 BY_CODE: tuple[Unit, ...] = tuple(UNITS.values())
 _ALIASES = {name.lower(): unit for name, unit in UNITS.items()} | {
     "m³": UNITS["m3"],

@@ -66,7 +66,9 @@ class Readings:
     def take(self, rows: np.ndarray | slice) -> Readings:
         """The rows of a mask, an index array or a slice; constant columns stay constant."""
         n = len(self)
-        return Readings(*(c if len(c) == 1 and n != 1 else c[rows] for c in (getattr(self, name) for name, _ in COLUMNS)))
+        return Readings(
+            *(c if len(c) == 1 and n != 1 else c[rows] for c in (getattr(self, name) for name, _ in COLUMNS))
+        )
 
     @staticmethod
     def concat(parts: Sequence[Readings]) -> Readings:

@@ -36,7 +36,15 @@ def write(engine: Engine, directory: Path) -> Path:
         loose = pack(Readings.concat(window.loose)) if window.loose else b""
         parts = {"cells": memoryview(window.cells).cast("B"), "area": memoryview(window.area).cast("B"), "loose": loose}
         sums = {part: _save(target / f"{name}.{part}", data) for part, data in parts.items()}
-        windows.append({"start_ms": window.start_ms, "dtype": window.cells.dtype.str, "cells": window.cells.shape, "area": window.area.shape, "sums": sums})
+        windows.append(
+            {
+                "start_ms": window.start_ms,
+                "dtype": window.cells.dtype.str,
+                "cells": window.cells.shape,
+                "area": window.area.shape,
+                "sums": sums,
+            }
+        )
     state = {
         "format": 1,
         "applied": engine.applied,

@@ -53,7 +53,9 @@ class Window:
                         newest[at - low, 0] = self.start_ms + slot * c.SLOT_MS if slot >= 0 else LONG_AGO
                 nobody = np.zeros(int(channel[hi - 1]) + 1, np.uint32)
                 none = np.zeros((1, 1, 4), np.int64)
-                c.add_loose(out, newest, none, nobody, channel[lo:hi], low, start[lo:hi], quantity[lo:hi], self.start_ms)
+                c.add_loose(
+                    out, newest, none, nobody, channel[lo:hi], low, start[lo:hi], quantity[lo:hi], self.start_ms
+                )
         return out
 
     def minutes(self, group_of: np.ndarray) -> np.ndarray:
@@ -63,7 +65,9 @@ class Window:
             channel, start, quantity = self.loose_effective()
             groups = int(group_of[channel].max()) + 1  # an area that is younger than the window
             if groups > out.shape[1]:
-                out = np.concatenate([out, np.zeros((out.shape[0], groups - out.shape[1], c.AREA_ROW), np.int64)], axis=1)
+                out = np.concatenate(
+                    [out, np.zeros((out.shape[0], groups - out.shape[1], c.AREA_ROW), np.int64)], axis=1
+                )
             rows = np.zeros((int(channel[-1]) + 1, 1, c.ROW), np.int64)
             newest = np.zeros((len(rows), 1), np.int64)
             c.add_loose(rows, newest, out, group_of, channel, 0, start, quantity, self.start_ms)
@@ -163,7 +167,9 @@ class Engine(Speed):
                 continue
             self._make_room()
             if start_ms >= self.retired_ms:
-                window = Window(start_ms, self._cells(self._table().count), np.zeros((5, self._group_count(), c.AREA_ROW), np.int64))
+                window = Window(
+                    start_ms, self._cells(self._table().count), np.zeros((5, self._group_count(), c.AREA_ROW), np.int64)
+                )
                 with self.lock:
                     self.windows[start_ms] = window
 
@@ -220,11 +226,16 @@ class Engine(Speed):
         watermark = self.watermark.value(now_ms, self._idle_ms)
         if watermark is not None:
             boundary = floor_to(watermark - self._lateness_ms, WINDOW_MS)
-            waits = min([*self.windows, *(m.window_start_ms for m in self.marks.values() if m.window_end_ms > self.retired_ms)], default=boundary)
+            waits = min(
+                [*self.windows, *(m.window_start_ms for m in self.marks.values() if m.window_end_ms > self.retired_ms)],
+                default=boundary,
+            )
             if boundary > self.retired_ms and waits < boundary:
                 self.retire(boundary)
         waiting = max((m.window_end_ms for m in self.marks.values()), default=LONG_AGO)
-        if (waiting > self.retired_ms and unheard_ms >= self._idle_ms) or (self.windows and unheard_ms >= self._lateness_ms):
+        if (waiting > self.retired_ms and unheard_ms >= self._idle_ms) or (
+            self.windows and unheard_ms >= self._lateness_ms
+        ):
             self.retire(max([waiting, self.retired_ms, *(w.end_ms for w in self.windows.values())]))
 
     def retire(self, boundary_ms: int) -> None:

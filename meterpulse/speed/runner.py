@@ -34,7 +34,14 @@ Keys = Callable[[str], tuple[np.ndarray, list[str]]]  # "usage_5m" | "area_1m" -
 class Keeper:
     """Carries retired windows into the store, and makes hours and days of them. `boundary_ms` is durable."""
 
-    def __init__(self, engine: Engine, store: Store, keys: Keys, group_of: Callable[[], np.ndarray], parents: Callable[[], np.ndarray]):
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        keys: Keys,
+        group_of: Callable[[], np.ndarray],
+        parents: Callable[[], np.ndarray],
+    ):
         self._engine, self._store, self._keys, self._group_of, self._parents = engine, store, keys, group_of, parents
         found = store.note("boundary")
         self.boundary_ms = int(found) if found else LONG_AGO
@@ -53,11 +60,19 @@ class Keeper:
                 for first in range(0, len(blocks), _BLOCKS_A_WRITE):
                     part = blocks[first : first + _BLOCKS_A_WRITE]
                     self._store.write(
-                        (Chunk("usage_5m", b, window.start_ms, window.rows(b * BLOCK, min((b + 1) * BLOCK, count))) for b in part), notes=notes
+                        (
+                            Chunk("usage_5m", b, window.start_ms, window.rows(b * BLOCK, min((b + 1) * BLOCK, count)))
+                            for b in part
+                        ),
+                        notes=notes,
                     )
                 area = fold_up(window.minutes(self._group_of()), self._parents())
                 self._store.write(
-                    [Chunk("area_1m", b, window.start_ms, area[b * BLOCK : (b + 1) * BLOCK]) for b in range(-(-len(area) // BLOCK))], notes=notes
+                    [
+                        Chunk("area_1m", b, window.start_ms, area[b * BLOCK : (b + 1) * BLOCK])
+                        for b in range(-(-len(area) // BLOCK))
+                    ],
+                    notes=notes,
                 )
             crash_point("store.windows")
             name = f"retire/{retirement.offset:020d}/{retirement.boundary_ms + (1 << 62):020d}"
@@ -121,7 +136,16 @@ class Keeper:
 class Runner:
     """Recovers the engine, then keeps it going. `clock` gives wall time in ms: the only one here."""
 
-    def __init__(self, engine: Engine, log: Log, store: Store, keeper: Keeper, directory: Path, clock: Callable[[], int], checkpoint_seconds: float):
+    def __init__(
+        self,
+        engine: Engine,
+        log: Log,
+        store: Store,
+        keeper: Keeper,
+        directory: Path,
+        clock: Callable[[], int],
+        checkpoint_seconds: float,
+    ):
         self.engine, self._log, self._store, self.keeper = engine, log, store, keeper
         self._directory, self._clock, self._checkpoint_seconds = directory, clock, checkpoint_seconds
         self.alarms: list[str] = []
@@ -206,7 +230,9 @@ class Runner:
             target()
         except Exception as error:
             _log.exception("the speed layer has stopped")
-            self.alarms.append(f"the speed layer has stopped: {error}; restart the server, nothing acknowledged is lost")
+            self.alarms.append(
+                f"the speed layer has stopped: {error}; restart the server, nothing acknowledged is lost"
+            )
             self.failed = True
 
     failed = False
@@ -226,7 +252,10 @@ class Runner:
                 self._skip(str(error), engine.applied + 1)
                 continue
             except KeyError:
-                self._skip(f"log entries {engine.applied} to {self._log.first} are gone", max(self._log.first, engine.applied + 1))
+                self._skip(
+                    f"log entries {engine.applied} to {self._log.first} are gone",
+                    max(self._log.first, engine.applied + 1),
+                )
                 continue
             if entry is not None:
                 engine.apply(entry)
@@ -275,7 +304,9 @@ class Runner:
                 try:
                     self.keeper.carry(retirement)
                     break
-                except OSError as error:  # a full disk: windows stay in memory and are served from there until there is room
+                except (
+                    OSError
+                ) as error:  # a full disk: windows stay in memory and are served from there until there is room
                     _log.error("closed windows wait: %s", error)
                     if self._stopping:
                         return
@@ -292,7 +323,12 @@ class Runner:
     def _checkpoint_when_due(self) -> None:
         engine = self.engine
         due = time.monotonic() - self._saved_at >= self._checkpoint_seconds
-        if due and engine.applied > self._saved_offset and not engine.retiring and (self._saving is None or not self._saving.is_alive()):
+        if (
+            due
+            and engine.applied > self._saved_offset
+            and not engine.retiring
+            and (self._saving is None or not self._saving.is_alive())
+        ):
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -302,7 +338,9 @@ class Runner:
         except OSError as error:
             _log.error("no checkpoint: %s", error)
             return
-        self._saving = threading.Thread(target=self._settle, args=(written, set(self.engine.marks)), name="checkpoint", daemon=True)
+        self._saving = threading.Thread(
+            target=self._settle, args=(written, set(self.engine.marks)), name="checkpoint", daemon=True
+        )
         self._saving.start()
 
     def _settle(self, written: Path, dirty: set[int]) -> None:
@@ -320,7 +358,10 @@ class Runner:
     def _stop_checkpoint(self) -> None:
         if self._saving is not None:
             self._saving.join()
-        if self.engine.applied > self._saved_offset and sum(w.cells.nbytes for w in self.engine.windows.values()) < 1 << 30:
+        if (
+            self.engine.applied > self._saved_offset
+            and sum(w.cells.nbytes for w in self.engine.windows.values()) < 1 << 30
+        ):
             deadline = time.monotonic() + 1
             while self.engine.retiring and time.monotonic() < deadline:
                 time.sleep(0.01)

@@ -23,7 +23,10 @@ def made_files(folder: Path) -> list[Path]:
     """Two households in the two layouts, a few days."""
     files = []
     for number, (header, stamp) in enumerate(
-        [("LCLid,tstp,energy(kWh/hh)", "%Y-%m-%d %H:%M:%S"), ("LCLid,DateTime,KWH/hh (per half hour) ", "%Y-%m-%d %H:%M:%S.0000000")]
+        [
+            ("LCLid,tstp,energy(kWh/hh)", "%Y-%m-%d %H:%M:%S"),
+            ("LCLid,DateTime,KWH/hh (per half hour) ", "%Y-%m-%d %H:%M:%S.0000000"),
+        ]
     ):
         name, start = f"MAC00000{number + 2}", datetime(2013, 3, 30)
         lines = [header]
@@ -52,7 +55,9 @@ def plainly(file: Path) -> dict[tuple[str, datetime], int]:
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "meterpulse", *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "meterpulse", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.mark.parametrize("layout", ["halfhourly_2013", "raw_MAC000002"])
@@ -85,5 +90,11 @@ def test_every_hour_and_day_of_every_household_is_the_sum_of_the_file(tmp_path: 
     span = ["--start", "2013-03-30", "--end", "2013-04-02", "--grain", "1h"]
     told = json.loads(command("usage", households[0], "--data", data, "--json", *span).stdout, parse_float=Decimal)
     assert set(told) >= {"channel", "grain", "unit", "fresh_until", "rows"}
-    expected = [v for (h, g, at), v in sorted(sums.items()) if h == households[0] and g == "1h" and datetime(2013, 3, 30, tzinfo=UTC) <= at < datetime(2013, 4, 2, tzinfo=UTC)]
+    expected = [
+        v
+        for (h, g, at), v in sorted(sums.items())
+        if h == households[0]
+        and g == "1h"
+        and datetime(2013, 3, 30, tzinfo=UTC) <= at < datetime(2013, 4, 2, tzinfo=UTC)
+    ]
     assert [[int(Decimal(str(r["quantity"])) * 10**6), r["count"]] for r in told["rows"]] == expected
