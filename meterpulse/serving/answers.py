@@ -17,7 +17,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from meterpulse.model.quality import Quality
-from meterpulse.model.quantity import Unit, decimal_text, from_thousandths
+from meterpulse.model.quantity import UNITS, Unit, decimal_text, from_thousandths
+from meterpulse.serving.rowtext import json_of
 from meterpulse.serving.usage import Rows
 
 MEDIA = {
@@ -27,6 +28,8 @@ MEDIA = {
     "parquet": "application/vnd.apache.parquet",
 }
 _EXACT = 10**15
+_YEAR_10000 = 253_402_300_800_000
+_PLACES = {unit.name: unit.places for unit in UNITS.values() if unit.scale == 10**unit.places}
 _SOURCES = ("speed", "batch")
 _QUALITY = Quality.RAW.word
 
@@ -54,7 +57,7 @@ def iso_texts(ms: np.ndarray) -> list[str]:
 
 def numbers(quantity: np.ndarray, unit: Unit) -> list[Any]:
     """JSON numbers of thousandths, exact."""
-    if len(quantity) and unit.scale.denominator == 1 and unit.scale == 10**unit.places and int(np.abs(quantity).max()) < _EXACT:
+    if len(quantity) and _PLACES.get(unit.name) is not None and int(np.abs(quantity).max()) < _EXACT:
         return (quantity / int(unit.scale)).tolist()
     return [orjson.Fragment(decimal_text(int(q), unit)) for q in quantity]
 
@@ -73,12 +76,31 @@ def json_rows(answer: Answer) -> list[dict[str, Any]]:
     if rows.rows.shape[1] == 5:
         last = numbers(rows.rows[:, 4], answer.unit)
         made = [
-            {"start": s, "quantity": q, "unit": unit, "count": n, "min": lo, "max": hi, "last": la, "quality": _QUALITY, "source": src}
+            {
+                "start": s,
+                "quantity": q,
+                "unit": unit,
+                "count": n,
+                "min": lo,
+                "max": hi,
+                "last": la,
+                "quality": _QUALITY,
+                "source": src,
+            }
             for (s, q, n, lo, hi, src), la in zip(zip(*columns, strict=True), last, strict=True)
         ]
     else:
         made = [
-            {"start": s, "quantity": q, "unit": unit, "count": n, "min": lo, "max": hi, "quality": _QUALITY, "source": src}
+            {
+                "start": s,
+                "quantity": q,
+                "unit": unit,
+                "count": n,
+                "min": lo,
+                "max": hi,
+                "quality": _QUALITY,
+                "source": src,
+            }
             for s, q, n, lo, hi, src in zip(*columns, strict=True)
         ]
     return _filled(made, answer) if answer.step_ms else made
@@ -90,14 +112,35 @@ def _filled(made: list[dict[str, Any]], answer: Answer) -> list[dict[str, Any]]:
     size = answer.step_ms or 1
     every = iso_texts(np.arange(-(-low // size) * size, high, size, dtype=np.int64))
     known = {row["start"]: row for row in made}
-    nothing = {"quantity": None, "unit": answer.unit.name, "count": 0, "min": None, "max": None, "quality": None, "source": None}
+    nothing = {
+        "quantity": None,
+        "unit": answer.unit.name,
+        "count": 0,
+        "min": None,
+        "max": None,
+        "quality": None,
+        "source": None,
+    }
     return [known.get(start) or {"start": start, **nothing} for start in every]
 
 
 def as_json(answer: Answer) -> bytes:
     """The document of /v1/usage."""
     head = {**answer.head, "grain": answer.grain, "unit": answer.unit.name, "fresh_until": answer.fresh_until}
-    return orjson.dumps({**head, "rows": json_rows(answer)})
+    places, rows = _PLACES.get(answer.unit.name), answer.rows
+    if (
+        answer.step_ms
+        or places is None
+        or (len(rows.start) and not 0 <= int(rows.start[0]) <= int(rows.start[-1]) < _YEAR_10000)
+    ):
+        return orjson.dumps({**head, "rows": json_rows(answer)})
+    text = json_of(rows.start, rows.rows, rows.batch, answer.unit.name, places, _QUALITY, adds_up=answer.adds_up)
+    return orjson.dumps({**head, "rows": orjson.Fragment(text)})
+
+
+def as_json_together(answers: list[Answer]) -> bytes:
+    """The document of /v1/usage for several channels: a document of each, in the order of the question."""
+    return orjson.dumps({"channels": [orjson.Fragment(as_json(answer)) for answer in answers]})
 
 
 def as_table(answer: Answer) -> pa.Table:

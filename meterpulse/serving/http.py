@@ -24,25 +24,35 @@ from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import day_of_text, day_text, iso
 from meterpulse.serving import queries
-from meterpulse.serving.answers import MEDIA, as_bytes, table_bytes
+from meterpulse.serving.answers import MEDIA, as_bytes, as_json_together, table_bytes
 from meterpulse.serving.intake import PATH, Intake
 from meterpulse.serving.live import Rate, events, live_status
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
+_CHANNELS_AT_ONCE = 64
 _EXAMPLE_USAGE = {
     "channel": "E-0001", "time_zone": "America/New_York", "grain": "1h", "unit": "kWh", "fresh_until": "2026-03-08T12:00:00Z",
     "rows": [{"start": "2026-03-08T11:00:00Z", "quantity": 1.25, "unit": "kWh", "count": 12, "min": 0.05, "max": 0.2, "last": 0.1, "quality": "raw", "source": "speed"}],
 }  # fmt: skip
-_EXAMPLE_READING = {"channel": "E-0001", "start": "2026-01-31T23:55:00Z", "seconds": 300, "quantity": "0.125", "unit": "kWh", "revision": 0}
+_EXAMPLE_READING = {
+    "channel": "E-0001",
+    "start": "2026-01-31T23:55:00Z",
+    "seconds": 300,
+    "quantity": "0.125",
+    "unit": "kWh",
+    "revision": 0,
+}
 _EXAMPLE_CHANNEL = {
     "id": "E-0001", "usage_point": "UP-1", "utility": "electricity", "direction": "delivered", "kind": "interval", "unit": "kWh",
     "interval_seconds": 300, "class": "household", "area": "10003", "time_zone": "America/New_York",
 }  # fmt: skip
 
 
-def create_app(p: Pipeline, *, answer_of: Callable[[Any], dict[str, Any]], replay: Callable[..., dict[str, Any]]) -> FastAPI:
+def create_app(
+    p: Pipeline, *, answer_of: Callable[[Any], dict[str, Any]], replay: Callable[..., dict[str, Any]]
+) -> FastAPI:
     """The API over an open pipeline, without pages."""
     rate = Rate(p)
 
@@ -57,7 +67,9 @@ def create_app(p: Pipeline, *, answer_of: Callable[[Any], dict[str, Any]], repla
         yield
         task.cancel()
 
-    app = FastAPI(title="meterpulse", version="1", docs_url=None, redoc_url=None, lifespan=lifespan, openapi_url="/openapi.json")
+    app = FastAPI(
+        title="meterpulse", version="1", docs_url=None, redoc_url=None, lifespan=lifespan, openapi_url="/openapi.json"
+    )
     app.state.pipeline, app.state.rate = p, rate
     _errors(app)
     _usage(app, p)
@@ -94,12 +106,18 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return _problem(Problem(422, "query", "A parameter is wrong", f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
+        return _problem(
+            Problem(422, "query", "A parameter is wrong", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        )
 
     @app.exception_handler(HTTPException)
     def plain(request: Request, error: HTTPException) -> Response:
         detail = "See /openapi.json for what there is." if error.status_code == 404 else str(error.detail)
-        return _problem(Problem(error.status_code, "http", str(error.detail), f"{request.method} {request.url.path[:200]}: {detail}"))
+        return _problem(
+            Problem(
+                error.status_code, "http", str(error.detail), f"{request.method} {request.url.path[:200]}: {detail}"
+            )
+        )
 
     @app.exception_handler(Exception)
     def broken(_: Request, error: Exception) -> Response:
@@ -109,29 +127,46 @@ def _errors(app: FastAPI) -> None:
 def _usage(app: FastAPI, p: Pipeline) -> None:
     def answered(form: str) -> Callable[..., Response]:
         def usage(
-            channel: Annotated[str | None, Query(description="A channel's id", examples=["E-0001"])] = None,
+            channel: Annotated[
+                list[str] | None, Query(description="A channel's id; as JSON several at once", examples=[["E-0001"]])
+            ] = None,
             area: Annotated[str | None, Query(description="An area, with utility=", examples=["10003"])] = None,
             utility: Annotated[str | None, Query(description="electricity, gas or water")] = None,
             direction: Annotated[str, Query(description="delivered, or received (solar)")] = "delivered",
-            start: Annotated[str | None, Query(description="ISO 8601 with an offset", examples=["2026-03-08T00:00:00Z"])] = None,
+            start: Annotated[
+                str | None, Query(description="ISO 8601 with an offset", examples=["2026-03-08T00:00:00Z"])
+            ] = None,
             end: Annotated[str | None, Query(description="ISO 8601 with an offset; exclusive")] = None,
             grain: Annotated[str, Query(description="1m (areas), 5m, 1h or 1d (local days)")] = "1h",
             fill: Annotated[str | None, Query(description="null: windows without readings as rows of nulls")] = None,
         ) -> Response:
             """What a channel, or an area, used per window."""
-            query = queries.UsageQuery(channel, area, utility, direction, start, end, grain, fill)
-            return Response(as_bytes(queries.usage(p, query), form), media_type=MEDIA[form])
+            many = channel if channel and len(channel) > 1 else [channel[0] if channel else None]
+            if len(many) > 1 and form != "json" or len(many) > _CHANNELS_AT_ONCE:
+                raise Problem(
+                    422, "query", "Too many channels", f"Ask for one at a time; as JSON for up to {_CHANNELS_AT_ONCE}."
+                )
+            answers = [
+                queries.usage(p, queries.UsageQuery(one, area, utility, direction, start, end, grain, fill))
+                for one in many
+            ]
+            body = as_bytes(answers[0], form) if len(answers) == 1 else as_json_together(answers)
+            return Response(body, media_type=MEDIA[form])
 
         return usage
 
     example = {200: {"content": {"application/json": {"example": _EXAMPLE_USAGE}}}}
     for form in MEDIA:
         path = "/v1/usage" if form == "json" else f"/v1/usage.{form}"
-        app.get(path, response_class=Response, responses=example if form == "json" else None, name=f"usage_{form}")(answered(form))
+        app.get(path, response_class=Response, responses=example if form == "json" else None, name=f"usage_{form}")(
+            answered(form)
+        )
     app.get("/v1/usage.json", include_in_schema=False, response_class=Response)(answered("json"))
 
     @app.get("/v1/window.arrow", response_class=Response)
-    def window(start: str, first: Annotated[int, Query(ge=0)] = 0, count: Annotated[int, Query(ge=1, le=4_194_304)] = 1_048_576) -> Response:
+    def window(
+        start: str, first: Annotated[int, Query(ge=0)] = 0, count: Annotated[int, Query(ge=1, le=4_194_304)] = 1_048_576
+    ) -> Response:
         """One 5-minute window of many channels at once, by dense index, in thousandths of the base unit."""
         return Response(table_bytes(queries.window(p, start, first, count), "arrow"), media_type=MEDIA["arrow"])
 
@@ -147,7 +182,10 @@ def _usage(app: FastAPI, p: Pipeline) -> None:
 
     @app.get("/v1/live", response_class=EventSourceResponse)
     async def live(
-        channel: Annotated[list[str] | None, Query()] = None, area: str | None = None, utility: str | None = None, areas: bool = False
+        channel: Annotated[list[str] | None, Query()] = None,
+        area: str | None = None,
+        utility: str | None = None,
+        areas: bool = False,
     ) -> EventSourceResponse:
         """Server-sent events: status every second; usage and load when they change."""
         if areas or area:
@@ -175,7 +213,11 @@ def _channels(app: FastAPI, p: Pipeline) -> None:
         return channels
 
     for form in MEDIA:
-        app.get("/v1/channels" if form == "json" else f"/v1/channels.{form}", response_class=Response, name=f"channels_{form}")(listed(form))
+        app.get(
+            "/v1/channels" if form == "json" else f"/v1/channels.{form}",
+            response_class=Response,
+            name=f"channels_{form}",
+        )(listed(form))
 
     @app.get("/v1/channels/{id:path}")
     def channel(id: str) -> Response:
@@ -209,9 +251,18 @@ def register_body(p: Pipeline, body: bytes, kind: str) -> dict[str, Any]:
         places = list(range(result.created + result.updated + len(result.errors)))
     else:
         if kind not in ("application/json", "application/x-ndjson"):
-            raise Problem(415, "media-type", "Cannot read this media type", f"{kind!r}; send application/json, application/x-ndjson or {MEDIA['arrow']}.")
+            raise Problem(
+                415,
+                "media-type",
+                "Cannot read this media type",
+                f"{kind!r}; send application/json, application/x-ndjson or {MEDIA['arrow']}.",
+            )
         try:
-            given = orjson.loads(body) if kind == "application/json" else [orjson.loads(line) for line in body.splitlines() if line.strip()]
+            given = (
+                orjson.loads(body)
+                if kind == "application/json"
+                else [orjson.loads(line) for line in body.splitlines() if line.strip()]
+            )
         except orjson.JSONDecodeError as error:
             raise Problem(400, "body", "Not JSON", str(error)) from None
         good, places = [], []
@@ -228,7 +279,9 @@ def register_body(p: Pipeline, body: bytes, kind: str) -> dict[str, Any]:
 
 def _quarantine(app: FastAPI, p: Pipeline, replay: Callable[..., dict[str, Any]]) -> None:
     @app.get("/v1/quarantine")
-    def quarantine(after: int = 0, limit: Annotated[int, Query(ge=1, le=1_000_000)] = 1_000, reason: str | None = None) -> Response:
+    def quarantine(
+        after: int = 0, limit: Annotated[int, Query(ge=1, le=1_000_000)] = 1_000, reason: str | None = None
+    ) -> Response:
         """Rows that did not count, with their bytes; `after` is the last key seen. Bytes that are no UTF-8 are in base64."""
         return Response(orjson.dumps(quarantine_page(p, after, limit, reason)), media_type="application/json")
 
@@ -249,7 +302,9 @@ def refused_rows(body: bytes) -> list[Rejected]:
     """Rows as the command line sends them; raises Problem 422."""
     try:
         return [
-            Rejected(row["reason"], row["detail"], base64.b64decode(row["original_base64"], validate=True), row["media_type"])
+            Rejected(
+                row["reason"], row["detail"], base64.b64decode(row["original_base64"], validate=True), row["media_type"]
+            )
             for row in orjson.loads(body)
             if row["reason"] in REASONS
         ]
@@ -279,10 +334,14 @@ def _operations(app: FastAPI, p: Pipeline, rate: Rate) -> None:
     @app.get("/v1/status")
     def status() -> Response:
         """Counters, watermark, lag, dirty days, alarms. Lag 0 and no dirty day: every accepted reading is in every answer."""
-        return Response(orjson.dumps({**p.status(), "readings_per_second": rate.value()}), media_type="application/json")
+        return Response(
+            orjson.dumps({**p.status(), "readings_per_second": rate.value()}), media_type="application/json"
+        )
 
     @app.post("/v1/rebuild")
-    async def rebuild(days: Annotated[list[str] | None, Body(embed=True)] = None, all: Annotated[bool, Body(embed=True)] = False) -> dict[str, Any]:
+    async def rebuild(
+        days: Annotated[list[str] | None, Body(embed=True)] = None, all: Annotated[bool, Body(embed=True)] = False
+    ) -> dict[str, Any]:
         """Rebuild days from the lake: these (UTC), the dirty ones, or all."""
         return await asyncio.to_thread(rebuild_days, p, days, all)
 
@@ -325,7 +384,10 @@ def rebuild_days(p: Pipeline, days: list[str] | None, everything: bool) -> dict[
     began = time.perf_counter()
     reports = [p.rebuilder.rebuild(day) for day in wanted]
     return {
-        "days": [{"day": day_text(r.day), "rows": r.rows, "effective": r.effective, "seconds": round(r.seconds, 3)} for r in reports],
+        "days": [
+            {"day": day_text(r.day), "rows": r.rows, "effective": r.effective, "seconds": round(r.seconds, 3)}
+            for r in reports
+        ],
         "seconds": round(time.perf_counter() - began, 3),
     }
 
@@ -339,7 +401,9 @@ class _Metrics:
     def collect(self) -> Any:
         status = self._p.status()
         for name in ("accepted", "quarantined", "duplicates", "late", "revisions", "imported"):
-            yield CounterMetricFamily(f"meterpulse_{name}_readings", f"Readings {name} since the first one", value=status[name])
+            yield CounterMetricFamily(
+                f"meterpulse_{name}_readings", f"Readings {name} since the first one", value=status[name]
+            )
         for name, value, text in (
             ("lag_readings", status["lag"]["readings"], "Accepted readings that are not in the views yet"),
             ("lag_seconds", status["lag"]["seconds"], "Age of the oldest of them"),
@@ -354,13 +418,25 @@ class _Metrics:
 
 
 def _document_readings(app: FastAPI) -> None:
-    content = {"application/x-ndjson": {"example": _EXAMPLE_READING}, "application/json": {"example": [_EXAMPLE_READING]}, "text/csv": {}, MEDIA["arrow"]: {}}
+    content = {
+        "application/x-ndjson": {"example": _EXAMPLE_READING},
+        "application/json": {"example": [_EXAMPLE_READING]},
+        "text/csv": {},
+        MEDIA["arrow"]: {},
+    }
     example = {"accepted": 1, "quarantined": 0, "reasons": {}}
 
     @app.post(
         PATH,
         openapi_extra={"requestBody": {"content": content, "required": True}},
-        responses={200: {"content": {"application/json": {"example": example}}}, 413: {}, 415: {}, 422: {}, 503: {}, 507: {}},
+        responses={
+            200: {"content": {"application/json": {"example": example}}},
+            413: {},
+            415: {},
+            422: {},
+            503: {},
+            507: {},
+        },
     )
     def readings(source: str = "http", layout: str = "canonical") -> Response:
         """Take readings. 200 means that they are on disk; bad rows are in quarantine and the others count."""

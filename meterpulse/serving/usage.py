@@ -14,9 +14,19 @@ import numpy as np
 
 from meterpulse.model import cells as c
 from meterpulse.model.groups import group_index
-from meterpulse.model.window import DAY_MS, GRAINS, HOUR_MS, MINUTE_MS, WINDOW_MS, day_splits, local_day, local_day_bounds, local_midnight
+from meterpulse.model.window import (
+    DAY_MS,
+    GRAINS,
+    HOUR_MS,
+    MINUTE_MS,
+    WINDOW_MS,
+    day_splits,
+    local_day,
+    local_day_bounds,
+    local_midnight,
+)
 from meterpulse.speed.embedded import Engine
-from meterpulse.stores import Store
+from meterpulse.stores import Span, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,9 @@ class Rows:
 class UsageReader:
     """Reads one key of a view over a span of time."""
 
-    def __init__(self, engine: Engine, store: Store, rolled: Callable[[], set[int]], descendants: Callable[[int], np.ndarray]):
+    def __init__(
+        self, engine: Engine, store: Store, rolled: Callable[[], set[int]], descendants: Callable[[int], np.ndarray]
+    ):
         self._engine, self._store, self._rolled, self._descendants = engine, store, rolled, descendants
 
     def channel(self, index: int, zone: str, grain: str, start_ms: int, end_ms: int) -> Rows:
@@ -45,7 +57,9 @@ class UsageReader:
                     found.append((window.start_ms, row))
             return found
 
-        return self._read("usage_5m", "usage_1h", "usage_1d", WINDOW_MS, c.ROW, index, zone, grain, start_ms, end_ms, live)
+        return self._read(
+            "usage_5m", "usage_1h", "usage_1d", WINDOW_MS, c.ROW, index, zone, grain, start_ms, end_ms, live
+        )
 
     def area(self, area: int, utility: int, direction: int, zone: str, grain: str, start_ms: int, end_ms: int) -> Rows:
         """Windows of all channels of a utility and direction in an area and below it; grain is 1m, 5m, 1h or 1d."""
@@ -56,11 +70,15 @@ class UsageReader:
             for window in self._engine.open_windows():
                 if low <= window.start_ms < high:
                     own = groups[groups < window.area.shape[1]]
-                    found.append((window.start_ms, _steady(lambda w=window, g=own: _total(w.minutes(self._engine.groups())[g]))))
+                    found.append(
+                        (window.start_ms, _steady(lambda w=window, g=own: _total(w.minutes(self._engine.groups())[g])))
+                    )
             return found
 
         group = group_index(area, utility, direction)
-        return self._read("area_1m", "area_1h", "area_1d", MINUTE_MS, c.AREA_ROW, group, zone, grain, start_ms, end_ms, live)
+        return self._read(
+            "area_1m", "area_1h", "area_1d", MINUTE_MS, c.AREA_ROW, group, zone, grain, start_ms, end_ms, live
+        )
 
     def _read(
         self, base: str, hourly: str, daily: str, step_ms: int, measures: int, key: int, zone: str, grain: str, start_ms: int, end_ms: int,
@@ -118,31 +136,50 @@ class UsageReader:
         return Rows(starts[present], rows[present], bits[present])
 
     def _base(
-        self, base: str, key: int, step_ms: int, measures: int, low: int, high: int, live: Callable[[int, int], list[tuple[int, np.ndarray]]]
+        self,
+        base: str,
+        key: int,
+        step_ms: int,
+        measures: int,
+        low: int,
+        high: int,
+        live: Callable[[int, int], list[tuple[int, np.ndarray]]],
     ) -> Rows:
         now = live(low - low % WINDOW_MS, high)  # memory first: a window that moves to the store meanwhile is seen here
-        in_memory = {start for start, _ in now}
-        starts, rows, batch = [], [], []
-        for span in self._store.spans(base, key, low - low % HOUR_MS, high):
-            at = span.start_ms + np.arange(len(span.rows)) * step_ms
-            present = span.rows[:, 0] != 0
-            if in_memory:
-                present &= ~np.isin(at // WINDOW_MS * WINDOW_MS, list(in_memory))
-            if present.any():
-                starts.append(at[present])
-                rows.append(span.rows[present])
-                batch.append(np.array([span.batch >> int(i) & 1 for i in np.flatnonzero(present)], bool))
+        in_memory = np.array([start for start, _ in now], np.int64)
+        spans = self._store.spans(base, key, low - low % HOUR_MS, high)
+        parts = []
+        # Neighbouring spans of one length go through together.
+        first = 0
+        for last in range(1, len(spans) + 1):
+            if last == len(spans) or len(spans[last].rows) != len(spans[first].rows):
+                parts.append(_stacked(spans[first:last], step_ms, in_memory))
+                first = last
         for start, found in now:
             present = found[:, 0] != 0
-            starts.append(start + np.flatnonzero(present) * step_ms)
-            rows.append(found[present])
-            batch.append(np.zeros(int(present.sum()), bool))
-        if not starts:
-            return _empty(measures)
-        start, row, source = np.concatenate(starts), np.concatenate(rows), np.concatenate(batch)
-        inside = (start >= low) & (start < high)
-        order = np.argsort(start[inside], kind="stable")
-        return Rows(start[inside][order], row[inside][order], source[inside][order])
+            parts.append(
+                Rows(start + np.flatnonzero(present) * step_ms, found[present], np.zeros(int(present.sum()), bool))
+            )
+        every = _concat(parts, measures)
+        inside = (every.start >= low) & (every.start < high)
+        start = every.start[inside]
+        if (start[1:] >= start[:-1]).all():
+            return Rows(start, every.rows[inside], every.batch[inside])
+        order = np.argsort(start, kind="stable")
+        return Rows(start[order], every.rows[inside][order], every.batch[inside][order])
+
+
+def _stacked(spans: list[Span], step_ms: int, in_memory: np.ndarray) -> Rows:
+    """The rows of spans of one length that are there, but for windows that memory knows better."""
+    rows = np.concatenate([span.rows for span in spans])
+    steps = np.arange(len(spans[0].rows))
+    at = (np.array([span.start_ms for span in spans], np.int64)[:, None] + steps * step_ms).reshape(-1)
+    bits = np.array([span.batch for span in spans], np.uint64)
+    batch = (bits[:, None] >> steps.astype(np.uint64) & np.uint64(1)).astype(bool).reshape(-1)
+    present = rows[:, 0] != 0
+    if len(in_memory):
+        present &= ~np.isin(at // WINDOW_MS * WINDOW_MS, in_memory)
+    return Rows(at[present], rows[present], batch[present])
 
 
 def _steady(read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -189,7 +226,9 @@ def _concat(parts: list[Rows], measures: int) -> Rows:
     if not parts:
         return _empty(measures)
     return Rows(
-        np.concatenate([p.start for p in parts]), np.concatenate([p.rows for p in parts]), np.concatenate([p.batch for p in parts])
+        np.concatenate([p.start for p in parts]),
+        np.concatenate([p.rows for p in parts]),
+        np.concatenate([p.batch for p in parts]),
     )
 
 

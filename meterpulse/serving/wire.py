@@ -1,4 +1,5 @@
-"""A short way through the HTTP server for what meters do all day: POST /v1/readings with a small body, in one segment.
+"""A short way through the HTTP server for what meters and pages do all day: POST /v1/readings with a small body, and GET
+/v1/usage, each in one segment.
 
 Such a request is recognised by its head, which a kept connection repeats; it makes no task, no scope and no events. All
 else (other paths, chunked bodies, compressed ones, half requests, pipelining, anything unusual) is left to uvicorn, whose
@@ -17,10 +18,13 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from meterpulse.model.problem import Problem
+from meterpulse.serving.quick import QuickUsage
 from meterpulse.serving.together import SMALL_BYTES, Small, Together
 
 _BEGIN = b"POST /v1/readings"
+_ASK = b"GET /v1/usage?"
 _END = b"\r\n\r\n"
+_QUERY = re.compile(rb"[!\"$-~]*")  # no blank, no fragment
 _LINE = re.compile(rb"POST /v1/readings(?:\?([!-~]*))? HTTP/1\.1")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([ -~\t]*)")
 _LEFT_TO_UVICORN = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"))
@@ -39,6 +43,7 @@ class Head:
 
 
 _heads: dict[bytes, Head | None] = {}
+_plain: dict[bytes, bool] = {}  # the headers of a GET: are they usual?
 
 
 def head_of(head: bytes) -> Head | None:
@@ -54,8 +59,40 @@ def head_of(head: bytes) -> Head | None:
 def _parsed(head: bytes) -> Head | None:
     first, *lines = head.split(b"\r\n")
     line = _LINE.fullmatch(first)
-    if line is None or len(head) > _HEAD_BYTES:
+    headers = _headers(lines)
+    if line is None or headers is None or len(head) > _HEAD_BYTES:
         return None
+    length = headers.get(b"content-length", b"")
+    if not length.isdigit() or len(length) > 5 or not 0 < int(length) <= SMALL_BYTES:
+        return None
+    query = parse_qs(line[1].decode("latin-1")) if line[1] else {}
+    return Head(
+        int(length),
+        headers.get(b"content-type", b"").decode("latin-1"),
+        query.get("source", ["http"])[-1][:200],
+        query.get("layout", ["canonical"])[-1],
+    )
+
+
+def query_of(request: bytes) -> bytes | None:
+    """The query string of a GET /v1/usage without a body and with nothing behind it; None for any other request."""
+    first, _, rest = request[:-4].partition(b"\r\n")
+    if not request.endswith(_END) or _END in rest or len(request) > 4 * _HEAD_BYTES or not first.endswith(b" HTTP/1.1"):
+        return None
+    query = first[len(_ASK) : -9]
+    if not _QUERY.fullmatch(query):
+        return None
+    plain = _plain.get(rest)
+    if plain is None:
+        if len(_plain) >= _HEADS:
+            _plain.clear()
+        headers = _headers(rest.split(b"\r\n"))
+        plain = _plain[rest] = headers is not None and b"content-length" not in headers
+    return query if plain else None
+
+
+def _headers(lines: list[bytes]) -> dict[bytes, bytes] | None:
+    """Each header once, by its name in small letters; None where uvicorn has to look at them."""
     headers: dict[bytes, bytes] = {}
     for text in lines:
         match = _HEADER.fullmatch(text)
@@ -65,18 +102,8 @@ def _parsed(head: bytes) -> Head | None:
         if name in headers or name in _LEFT_TO_UVICORN:
             return None
         headers[name] = match[2].strip(b" \t")
-    if headers.get(b"connection", b"keep-alive").lower() != b"keep-alive":
-        return None
-    length = headers.get(b"content-length", b"")
-    if not length.isdigit() or len(length) > 5 or not 0 < int(length) <= SMALL_BYTES or b"host" not in headers:
-        return None
-    query = parse_qs(line[1].decode("latin-1")) if line[1] else {}
-    return Head(
-        int(length),
-        headers.get(b"content-type", b"").decode("latin-1"),
-        query.get("source", ["http"])[-1][:200],
-        query.get("layout", ["canonical"])[-1],
-    )
+    usual = headers.get(b"connection", b"keep-alive").lower() == b"keep-alive" and b"host" in headers
+    return headers if usual else None
 
 
 _spelled: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
@@ -90,7 +117,7 @@ def _common(headers: list[tuple[bytes, bytes]]) -> bytes:
     return _spelled[1]
 
 
-def protocol_of(together: Together) -> type[asyncio.Protocol]:
+def protocol_of(together: Together, quick: QuickUsage) -> type[asyncio.Protocol]:
     """The class that uvicorn makes its connections of."""
 
     class Wire(HttpToolsProtocol):
@@ -107,12 +134,7 @@ def protocol_of(together: Together) -> type[asyncio.Protocol]:
                 self._behind += data
                 self.flow.pause_reading()
                 return
-            if (
-                data.startswith(_BEGIN)
-                and self._between
-                and (self.cycle is None or self.cycle.response_complete)
-                and not self.pipeline
-            ):
+            if self._is_free and data.startswith(_BEGIN):
                 end = data.find(_END)
                 head = head_of(data[:end]) if end > 0 else None
                 if head is not None and len(data) == end + 4 + head.length:
@@ -120,7 +142,18 @@ def protocol_of(together: Together) -> type[asyncio.Protocol]:
                     self._is_under_way = True
                     together.add(Small(data[end + 4 :], head.media_type, head.source, head.layout, self._reply))
                     return
+            elif self._is_free and data.startswith(_ASK) and (query := query_of(data)) is not None:
+                answer = quick(query)
+                if answer is not None:
+                    self._reply(answer)
+                    return
             super().data_received(data)
+
+        @property
+        def _is_free(self) -> bool:
+            """Nothing is half read, half answered or queued."""
+            answered = self.cycle is None or self.cycle.response_complete
+            return self._between and answered and not self.pipeline and not self.flow.write_paused
 
         def on_message_begin(self) -> None:
             self._between = False

@@ -11,15 +11,21 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 import numpy as np
+from numba import njit
 
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Span, Store, StoreFull
 
-_VIEWS = {name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)}
+_VIEWS = {
+    name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)
+}
 _KEY = struct.Struct(">BIQ")
-_HEAD = struct.Struct("<4sBBHIIQII")  # magic, dense, bytes a number, measures, keys, steps, batch bits, rows, checksum of the head
+_HEAD = struct.Struct(
+    "<4sBBHIIQII"
+)  # magic, dense, bytes a number, measures, keys, steps, batch bits, rows, checksum of the head
 _MAGIC = b"MPC1"
 _BIAS = 1 << 62  # times before 1970 sort first
 
@@ -31,11 +37,19 @@ class LmdbStore(Store):
         self._directory = Path(directory)
         if not readonly:
             self._directory.mkdir(parents=True, exist_ok=True)
-        self._env = lmdb.open(str(directory), map_size=max_bytes, max_dbs=2, readonly=readonly, max_readers=128, readahead=False)
+        self._env = lmdb.open(
+            str(directory), map_size=max_bytes, max_dbs=2, readonly=readonly, max_readers=128, readahead=False
+        )
         self._chunks = self._env.open_db(b"chunks", create=not readonly)
         self._notes = self._env.open_db(b"notes", create=not readonly)
 
-    def write(self, chunks: Iterable[Chunk], *, remove: Sequence[tuple[str, int, int]] = (), notes: dict[str, bytes] | None = None) -> None:
+    def write(
+        self,
+        chunks: Iterable[Chunk],
+        *,
+        remove: Sequence[tuple[str, int, int]] = (),
+        notes: dict[str, bytes] | None = None,
+    ) -> None:
         try:
             with self._env.begin(write=True) as txn:
                 for view, block, start_ms in remove:
@@ -47,9 +61,13 @@ class LmdbStore(Store):
                     else:
                         txn.delete(_key(chunk.view, chunk.block, chunk.start_ms), db=self._chunks)
                 for name, value in (notes or {}).items():
-                    txn.put(name.encode(), value, db=self._notes) if value else txn.delete(name.encode(), db=self._notes)
+                    txn.put(name.encode(), value, db=self._notes) if value else txn.delete(
+                        name.encode(), db=self._notes
+                    )
         except lmdb.MapFullError as error:
-            raise StoreFull("the store has reached its size limit; shorten a retention or raise stores.max_bytes") from error
+            raise StoreFull(
+                "the store has reached its size limit; shorten a retention or raise stores.max_bytes"
+            ) from error
         except lmdb.Error as error:
             if "No space" in str(error):
                 raise StoreFull(f"no space left for the store in {self._directory}") from error
@@ -58,14 +76,36 @@ class LmdbStore(Store):
     def spans(self, view: str, key: int, start_ms: int, end_ms: int) -> list[Span]:
         block, row, found = key // BLOCK, key % BLOCK, []
         last = _key(view, block, end_ms)
+        # Dense chunks of one shape, which is nearly all there are, are gathered and then verified and widened together.
+        shape: _Shape | None = None
+        gathered: list[bytes] = []
+        marks: list[tuple[int, int]] = []
         with self._env.begin(buffers=True) as txn, txn.cursor(self._chunks) as cursor:
             at = cursor.set_range(_key(view, block, start_ms))
-            while at and bytes(cursor.key()) < last:
-                start = _KEY.unpack(cursor.key())[2] - _BIAS
-                span = _row(view, block, start, cursor.value(), row)
-                if span is not None:
-                    found.append(span)
+            while at:
+                name = bytes(cursor.key())
+                if name >= last:
+                    break
+                start, value = _KEY.unpack(name)[2] - _BIAS, cursor.value()
+                head = _shape(view, block, start, value)
+                if head.dense and row < head.keys:
+                    if shape is not None and shape is not head and shape[:6] != head[:6]:
+                        found += _gathered(view, block, shape, gathered, marks)
+                        gathered, marks = [], []
+                    shape = head
+                    low = _HEAD.size + row * head.numbers * 4
+                    gathered.append(bytes(value[low : low + head.numbers * 4]))
+                    marks.append((start, head.batch))
+                elif not head.dense:
+                    span = _row(view, block, start, value, row)
+                    if span is not None:
+                        if shape is not None:
+                            found += _gathered(view, block, shape, gathered, marks)
+                            shape, gathered, marks = None, [], []
+                        found.append(span)
                 at = cursor.next()
+        if shape is not None:
+            found += _gathered(view, block, shape, gathered, marks)
         return found
 
     def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
@@ -158,7 +198,7 @@ def _key(view: str, block: int, start_ms: int) -> bytes:
 def _sums(words: np.ndarray) -> np.ndarray:
     """One check word per row of uint32 words: a sum with odd weights sees every single flipped bit."""
     weights = np.arange(1, 2 * words.shape[1] + 1, 2, dtype=np.uint32) * np.uint32(2654435761)
-    return (words * weights).sum(axis=1, dtype=np.uint32) + np.uint32(0x9E3779B9)
+    return np.einsum("ij,j->i", words, weights) + np.uint32(0x9E3779B9)
 
 
 def _encode(chunk: Chunk) -> bytes:
@@ -189,17 +229,79 @@ def _head(dense: int, dtype: type, measures: int, keys: int, steps: int, batch: 
     return _HEAD.pack(_MAGIC, dense, width, measures, keys, steps, batch, rows, check)
 
 
-def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[int, int, int, int, int, int, np.ndarray]:
+class _Shape(NamedTuple):
+    """What a chunk's head says; `numbers` are the 32-bit words of a row, its check word included."""
+
+    dense: int
+    width: int
+    measures: int
+    keys: int
+    steps: int
+    numbers: int
+    batch: int
+    rows: int
+
+
+_shapes: dict[bytes, _Shape] = {}  # heads repeat from chunk to chunk
+_SHAPES = 4_096
+
+
+def _shape(view: str, block: int, start_ms: int, value: memoryview) -> _Shape:
+    head = bytes(value[: _HEAD.size])
+    shape = _shapes.get(head)
+    if shape is None:
+        shape = _shape_of(view, block, start_ms, head)
+        if len(_shapes) >= _SHAPES:
+            _shapes.clear()
+        _shapes[head] = shape
+    if len(value) != _HEAD.size + shape.rows * shape.numbers * 4:
+        raise CorruptChunk(view, block, start_ms)
+    return shape
+
+
+def _shape_of(view: str, block: int, start_ms: int, head: bytes) -> _Shape:
     try:
-        magic, dense, width, measures, keys, steps, batch, rows, check = _HEAD.unpack_from(value, 0)
-        expected = (dense + 3 * width + 5 * measures + 7 * keys + 11 * steps + 13 * batch + 17 * rows) & 0xFFFFFFFF
-        numbers = (measures * (1 if not dense else steps)) * (width // 4) + (1 if dense else 2)
-        if magic != _MAGIC or check != expected or len(value) != _HEAD.size + rows * numbers * 4:
-            raise CorruptChunk(view, block, start_ms)
+        magic, dense, width, measures, keys, steps, batch, rows, check = _HEAD.unpack_from(head, 0)
     except struct.error:
         raise CorruptChunk(view, block, start_ms) from None
-    table = np.frombuffer(value, "<u4", rows * numbers, _HEAD.size).reshape(rows, numbers)
-    return dense, width, measures, keys, steps, batch, table
+    expected = (dense + 3 * width + 5 * measures + 7 * keys + 11 * steps + 13 * batch + 17 * rows) & 0xFFFFFFFF
+    if magic != _MAGIC or check != expected:
+        raise CorruptChunk(view, block, start_ms)
+    numbers = (measures * (1 if not dense else steps)) * (width // 4) + (1 if dense else 2)
+    return _Shape(dense, width, measures, keys, steps, numbers, batch, rows)
+
+
+def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[int, int, int, int, int, int, np.ndarray]:
+    s = _shape(view, block, start_ms, value)
+    table = np.frombuffer(value, "<u4", s.rows * s.numbers, _HEAD.size).reshape(s.rows, s.numbers)
+    return s.dense, s.width, s.measures, s.keys, s.steps, s.batch, table
+
+
+def _gathered(view: str, block: int, shape: _Shape, parts: list[bytes], marks: list[tuple[int, int]]) -> list[Span]:
+    """One key's rows of dense chunks of one shape, verified."""
+    words = np.frombuffer(b"".join(parts), "<u4").reshape(len(parts), shape.numbers)
+    wrong = _sums(words[:, :-1]) != words[:, -1]
+    if wrong.any():
+        raise CorruptChunk(view, block, marks[int(wrong.argmax())][0])
+    numbers = np.ascontiguousarray(words[:, :-1]).view(np.int32 if shape.width == 4 else np.int64)
+    rows = numbers.astype(np.int64).reshape(len(parts), shape.steps, shape.measures)
+    return [Span(start, rows[i], batch) for i, (start, batch) in enumerate(marks)]
+
+
+@njit(nogil=True, cache=True)
+def _places(table, low, high):  # type: ignore[no-untyped-def]
+    """The rows of a sparse table whose place lies in [low, high): they are sorted by place."""
+    ends = np.empty(2, np.int64)
+    for which, wanted in enumerate((low, high)):
+        first, last = 0, len(table)
+        while first < last:
+            middle = (first + last) >> 1
+            if table[middle, 0] < wanted:
+                first = middle + 1
+            else:
+                last = middle
+        ends[which] = first
+    return ends[0], ends[1]
 
 
 def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> Span | None:
@@ -213,7 +315,7 @@ def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> S
         if _sums(words[:, :-1])[0] != words[0, -1]:
             raise CorruptChunk(view, block, start_ms)
         return Span(start_ms, words[0, :-1].copy().view(dtype).reshape(steps, measures).astype(np.int64), batch)
-    low, high = np.searchsorted(table[:, 0], (row * steps, (row + 1) * steps))
+    low, high = _places(table, row * steps, (row + 1) * steps)
     if low == high:
         return None
     own = np.ascontiguousarray(table[low:high])

@@ -11,6 +11,7 @@ import uvicorn
 
 from meterpulse.config import Config
 from meterpulse.serving.http import create_app, with_intake
+from meterpulse.serving.quick import QuickUsage
 from meterpulse.serving.together import Together
 from meterpulse.serving.wire import protocol_of
 from meterpulse.web import mount
@@ -28,7 +29,7 @@ def run(
         log_level="warning",
         access_log=False,
         loop="uvloop",
-        http=protocol_of(Together(p, answer_of)),
+        http=protocol_of(Together(p, answer_of), QuickUsage(p)),
         lifespan="on",
         backlog=2048,
         timeout_graceful_shutdown=int(max(1, config.server.shutdown_seconds)),
@@ -40,6 +41,8 @@ def run(
     on_ready(url)
     server = uvicorn.Server(settings)
     # An event stream that is cut at the end is how it should be.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: "without completing response" not in record.getMessage())
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "without completing response" not in record.getMessage()
+    )
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])

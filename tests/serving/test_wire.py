@@ -15,7 +15,7 @@ from meterpulse.config import load
 from meterpulse.model.channel import Channel
 from meterpulse.pipeline import Pipeline, answer, replay_quarantine
 from meterpulse.serving.together import SMALL_BYTES
-from meterpulse.serving.wire import Head, head_of
+from meterpulse.serving.wire import Head, head_of, query_of
 
 HEAD = b"POST /v1/readings HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
 
@@ -25,6 +25,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     import uvicorn
 
     from meterpulse.serving.http import create_app, with_intake
+    from meterpulse.serving.quick import QuickUsage
     from meterpulse.serving.together import Together
     from meterpulse.serving.wire import protocol_of
 
@@ -33,7 +34,9 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         p.registry.register([Channel(f"E-{i}", "electricity", "kWh") for i in range(100)], at_ms=0)
         app = with_intake(create_app(p, answer_of=answer, replay=replay_quarantine), p, answer)
         listener = socket.create_server(("127.0.0.1", 0))
-        settings = uvicorn.Config(app, http=protocol_of(Together(p, answer)), log_level="warning", lifespan="on")
+        settings = uvicorn.Config(
+            app, http=protocol_of(Together(p, answer), QuickUsage(p)), log_level="warning", lifespan="on"
+        )
         server = uvicorn.Server(settings)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -140,3 +143,32 @@ def test_an_unusual_head_is_left_to_the_parser(unusual: bytes) -> None:
 )
 def test_a_length_that_is_not_small_and_plain_is_left_to_the_parser(length: bytes) -> None:
     assert head_of(HEAD + length) is None
+
+
+def test_a_usage_query_has_one_answer_on_both_ways(port: int) -> None:
+    for channel in ("E-1", "E-9"):
+        talk(port, request(reading(channel, "123456.000007")))
+    times = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + s)) for s in (-7200, 600)]
+    for asked in (
+        "channel=E-1",
+        "channel=E-1&channel=E-9",
+        "channel=E-1&grain=5m",
+        "channel=nobody",
+        "channel=E-1&grain=1m",
+    ):
+        line = f"GET /v1/usage?{asked}&start={times[0]}&end={times[1]} HTTP/1.1\r\nhost: x\r\n".encode()
+        short, long = talk(port, line + b"\r\n")[0], talk(port, line + b"x:\x80\r\n\r\n")[0]
+        for found in (short, long):
+            for document in found[1].get("channels", [found[1]]):
+                document.pop("fresh_until", None)
+        assert short == long
+        assert short[0] == (200 if "E-1" in asked and "1m" not in asked else 404 if "nobody" in asked else 422)
+
+
+def test_a_query_with_anything_unusual_is_left_to_the_parser() -> None:
+    line = b"GET /v1/usage?channel=E-1 HTTP/1.1\r\n"
+    assert query_of(line + b"host: x\r\n\r\n") == b"channel=E-1"
+    for rest in (b"\r\n", b"host: x\r\ncontent-length: 3\r\n\r\n", b"host: x\r\n\r\nGET /\r\n\r\n", b"host: x\r\n"):
+        assert query_of(line + rest) is None
+    assert query_of(b"GET /v1/usage?a b HTTP/1.1\r\nhost: x\r\n\r\n") is None
+    assert query_of(b"GET /v1/usage?a#b HTTP/1.1\r\nhost: x\r\n\r\n") is None
