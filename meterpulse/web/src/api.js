@@ -34,7 +34,12 @@ export async function get(address, signal) {
     const problem = await response.json().catch(() => ({}));
     throw new ApiError(response.status, problem.detail || problem.title || `the server answered ${response.status}`);
   }
-  return response.json();
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "the answer broke off"); // the connection ended inside the body
+  }
 }
 
 export function address(path, parameters) {

@@ -6,7 +6,7 @@
 //   x        seconds of the middle of each interval          now     seconds, or null
 //   series   [{key, name, values, style: area | bars | dashed | dotted}] in kWh or m³ per hour already scaled; null = unknown
 //   missing  [[from, to]] seconds without readings, drawn as hatching, never as zero
-//   marks    [{at, mark}] quality marks other than actual
+//   marks    [{from, to, mark}] spans of a quality other than actual
 //   clock    (index) → "14:05 – 14:10"                       format  (value) → "1.2 kW"
 
 import uPlot from "uplot";
@@ -135,7 +135,7 @@ class Chart extends HTMLElement {
           show: !this.#hidden.has(series.key),
           stroke: colors[series.style],
           fill: series.style === "area" ? (u) => fade(u, accent) : series.style === "bars" ? colors.bars : undefined,
-          points: { show: series.style !== "bars" && ((u, i, from, to) => alone(series.values ?? [], from, to)), size: 4 },
+          points: { show: false, size: 4, filter: (u, i) => (series.style === "bars" ? null : alone(u.data[i])) },
           spanGaps: false,
           ...STYLES[series.style],
         })),
@@ -164,6 +164,7 @@ class Chart extends HTMLElement {
     const { ctx, bbox } = u;
     const ratio = devicePixelRatio;
     ctx.save();
+    ctx.setLineDash([]);
     for (const [from, to] of this.#data.missing ?? []) {
       const left = u.valToPos(from, "x", true);
       const width = Math.max(ratio, u.valToPos(to, "x", true) - left);
@@ -213,16 +214,27 @@ class Chart extends HTMLElement {
     ctx.strokeStyle = this.#color("--ink");
     ctx.fillStyle = this.#color("--surface");
     ctx.lineWidth = 1.5 * ratio;
-    for (const { at, mark } of this.#data.marks ?? []) drawMark(ctx, mark, u.valToPos(at, "x", true), bbox.top + 6 * ratio, 4 * ratio);
+    ctx.setLineDash([]);
+    const y = bbox.top + 6 * ratio;
+    for (const { from, to, mark } of this.#data.marks ?? []) {
+      const [left, right] = [u.valToPos(from, "x", true), u.valToPos(to, "x", true)];
+      if (right - left > 12 * ratio) {
+        ctx.beginPath();
+        ctx.moveTo(left, y);
+        ctx.lineTo(right, y);
+        ctx.stroke();
+      }
+      drawMark(ctx, mark, (left + right) / 2, y, 4 * ratio);
+    }
     const now = this.#data.point;
     if (now && now.value !== null) {
       const x = u.valToPos(now.at, "x", true);
-      const y = u.valToPos(now.value, "y", true);
+      const height = u.valToPos(now.value, "y", true);
       ctx.fillStyle = this.#color("--accent-line");
       ctx.strokeStyle = this.#color("--surface");
       ctx.lineWidth = 2 * ratio;
       ctx.beginPath();
-      ctx.arc(x, y, 4.5 * ratio, 0, 7);
+      ctx.arc(x, height, 4.5 * ratio, 0, 7);
       ctx.fill();
       ctx.stroke();
     }
@@ -287,7 +299,7 @@ class Chart extends HTMLElement {
   }
 
   #values(index) {
-    return this.#data.series.filter((series) => !this.#hidden.has(series.key)).map((series) => {
+    return this.#data.series.filter((series, i) => !this.#hidden.has(series.key) && (i === 0 || series.values.some((value) => value !== null))).map((series) => {
       const value = series.values[index];
       return [series.name, value === null || value === undefined ? (this.#ahead(index, series) ? "—" : "no data") : this.#data.format(value), series.style];
     });
@@ -315,12 +327,9 @@ class Chart extends HTMLElement {
 customElements.define("mp-chart", Chart);
 
 /** Indices that have no neighbour to draw a line to. */
-function alone(values, from, to) {
-  const found = [];
-  for (let i = from; i <= to; i++) {
-    const known = (at) => values[at] !== null && values[at] !== undefined;
-    if (known(i) && !known(i - 1) && !known(i + 1)) found.push(i);
-  }
+function alone(values) {
+  const known = (at) => values[at] !== null && values[at] !== undefined;
+  const found = values.map((_, i) => i).filter((i) => known(i) && !known(i - 1) && !known(i + 1));
   return found.length ? found : null;
 }
 

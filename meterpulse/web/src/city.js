@@ -77,7 +77,8 @@ function showTotal() {
   write(one("[data-total]"), total === null ? DASH : number(total * unit.factor));
   write(one("[data-total-unit]"), total === null ? "" : unit.unit);
   document.title = `${total === null ? "City" : shown(total, unit)} · meterpulse`;
-  stamp(one("[data-total-stamp]"), model.load?.fresh ?? null, { before: "newest whole minute, ", staleAfter: 180_000 });
+  one("[data-total]").classList.toggle("unknown", total === null);
+  stamp(one("[data-total-stamp]"), total === null ? null : (model.load?.fresh ?? null), { before: "newest whole minute, ", staleAfter: 180_000 });
   showAgainst(total);
 }
 
@@ -118,6 +119,7 @@ function scheduleCurve() {
 function showCurve() {
   one("#city-chart").show(curve(model.windows, model.city?.area, model.city?.title ?? "The city"));
   stamp(one("[data-curve-stamp]"), model.windows.freshUntil, { before: "up to " });
+  one("[data-curve] footer").hidden = !model.city;
   if (model.city) fillLinks("city", linkSpan(model.city.area));
 }
 
@@ -194,6 +196,7 @@ async function follow() {
 function layoutMap() {
   const wide = matchMedia("(min-width: 900px)").matches;
   map.padding = wide ? { top: 34, right: 56, bottom: 56, left: 56 } : { top: 18, right: 26, bottom: 18, left: 18 };
+  map.zoomPadding = wide ? { left: 350, top: 90, bottom: 130 } : {};
 }
 
 function suggestions(text) {

@@ -69,7 +69,7 @@ function sentence(name, { day, zone, closed, today, yesterday, unit }) {
   const both = today.map((_, i) => i).filter((i) => day.start + (i + 1) * WINDOW_MS <= closed && today[i] !== null && yesterday[i] !== null);
   const sum = (values) => both.reduce((total, i) => total + values[i], 0);
   const moved = both.length >= 6 ? change(sum(today), sum(yesterday)) : null;
-  const span = both.length >= 24 ? `${number(both.length / 12)} hours` : `${both.length * 5} minutes`;
+  const span = both.length >= 24 ? `${+(both.length / 12).toFixed(1)} hours` : `${both.length * 5} minutes`;
   const against = !moved ? "" : ` ${moved.direction === "same" ? "As much as" : `${moved.text} ${moved.direction} than`} yesterday over the same ${span}.`;
   return `${name}: highest so far ${shown(peak, unit)} at ${clock(zone, day.start + today.indexOf(peak) * WINDOW_MS)}.${against}`;
 }

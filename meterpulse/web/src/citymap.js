@@ -54,6 +54,7 @@ export function showMap() {
   const asTable = state.get("view") === "table";
   one("[data-map-table]").hidden = !asTable;
   map.hidden = asTable;
+  one("[data-stage]").classList.toggle("as-table", asTable);
   if (asTable) showTable(values, unit);
 }
 
@@ -92,7 +93,7 @@ export function showRanking() {
   write(one("[data-top-unit]"), perUnit(unit));
   write(one("#top-title"), borough ? `Top areas in ${borough}` : "Top areas");
   one("[data-load-link]").href = address("/v1/load", { utility: utility() });
-  stamp(one("[data-top-stamp]"), model.load?.fresh ?? null, { staleAfter: FRESH_MS });
+  stamp(one("[data-top-stamp]"), rows.length ? (model.load?.fresh ?? null) : null, { staleAfter: FRESH_MS });
   const list = one("[data-ranking]");
   if (!rows.length) {
     const why = model.areas.size ? "No whole minute of readings yet." : "No meters yet. Register channels with POST /v1/channels, or start the demo city.";

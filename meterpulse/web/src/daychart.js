@@ -40,7 +40,7 @@ export function dayChart({ utility, zone, day, windows, widthMs, now, isToday })
       { key: "lastweek", name: names.lastweek, style: "dotted", values: factor(lastweek) },
     ],
     missing: some ? gaps.map((gap) => gap.map((ms) => (ms - day.start) / 1000)) : [],
-    marks: bins.filter((bin) => bin.mark && bin.mark !== "A").map((bin) => ({ at: ((bin.start + bin.end) / 2 - day.start) / 1000, mark: bin.mark })),
+    marks: markedSpans(bins, day),
     now: isToday ? (now - day.start) / 1000 : null,
     clock: (i) => `${clock(zone, bins[i].start)} – ${clock(zone, bins[i].end)}`,
     tipNote: (i) => [bins[i].mark && bins[i].mark !== "A" ? MARK_WORDS[bins[i].mark] : null, partly(bins[i])].filter(Boolean).join(", "),
@@ -59,6 +59,18 @@ export function dayChart({ utility, zone, day, windows, widthMs, now, isToday })
     ]).reverse(),
   };
   return { chart, notes: notesOn({ zone, day, before, week, gaps, some, names }) };
+}
+
+/** Neighbouring bins of one quality as one span, the actual ones left out. */
+function markedSpans(bins, day) {
+  const spans = [];
+  bins.forEach((bin, i) => {
+    if (!bin.mark || bin.mark === "A") return;
+    const [from, to] = [(bin.start - day.start) / 1000, (bin.end - day.start) / 1000];
+    if (i > 0 && bins[i - 1].mark === bin.mark) spans.at(-1).to = to;
+    else spans.push({ from, to, mark: bin.mark });
+  });
+  return spans;
 }
 
 const partly = (bin) => (bin.found.length && bin.found.length < bin.expected ? `${bin.found.length} of ${bin.expected} intervals` : null);

@@ -1,7 +1,7 @@
 // <mp-map>: areas of a GeoJSON as SVG, coloured by a number; focusable, with arrows from area to area.
 //
 // `.load(geojson)`, then `.color({steps: Map(area → 0…6), texts: Map(area → text)})`. `.selected`, `.zoom(borough | null)`,
-// `.padding = {top, right, bottom, left}`. Fires "choose" (detail: area) and "choose-borough" (detail: borough's name).
+// `.padding` and `.zoomPadding = {top, right, bottom, left}`. Fires "choose" (detail: area) and "choose-borough" (detail: borough's name).
 
 import { geoIdentity, geoPath } from "d3-geo";
 import { element } from "./dom.js";
@@ -41,6 +41,7 @@ class AreaMap extends HTMLElement {
   #selected = null;
   #zoomed = null;
   padding = { top: 16, right: 16, bottom: 16, left: 16 };
+  zoomPadding = {}; // what differs when one borough fills the map
 
   connectedCallback() {
     if (this.#layers) return;
@@ -164,14 +165,16 @@ class AreaMap extends HTMLElement {
       const top = Math.min(...members.map((m) => m.box[0][1]));
       const right = Math.max(...members.map((m) => m.box[1][0]));
       const bottom = Math.max(...members.map((m) => m.box[1][1]));
-      const room = { width: width - this.padding.left - this.padding.right, height: height - this.padding.top - this.padding.bottom };
+      const pad = { ...this.padding, ...this.zoomPadding };
+      const room = { width: width - pad.left - pad.right, height: height - pad.top - pad.bottom };
       k = Math.min(MAX_ZOOM, room.width / (right - left), room.height / (bottom - top));
-      x = this.padding.left + room.width / 2 - (k * (left + right)) / 2;
-      y = this.padding.top + room.height / 2 - (k * (top + bottom)) / 2;
+      x = pad.left + room.width / 2 - (k * (left + right)) / 2;
+      y = pad.top + room.height / 2 - (k * (top + bottom)) / 2;
     }
     this.#layers.moved.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) scale(${k.toFixed(4)})`;
     this.#moved = { k, x, y };
     this.classList.toggle("zoomed", members.length > 0);
+    for (const [area, path] of this.#paths) path.classList.toggle("aside", members.length > 0 && this.#names.get(area).borough !== this.#zoomed);
     for (const { feature, label } of this.#labels) {
       if (!feature.at) continue;
       const half = label.textContent.length * 4.2 + 4;
