@@ -228,11 +228,13 @@ class _Child:
         """True when everything below `end` is durable."""
         while self._lake.position < end:
             first = self._lake.position
-            if first < self._logged.first:
+            there = min(self._logged.following(first), end)
+            if first < there:
                 self._alarm(
-                    f"the log begins at {self._logged.first}, the lake had only come to {first}: readings between are missing in the lake"
+                    f"log entries {first} to {there} are gone before the lake had them: their readings are missing in the lake"
                 )
-                self._lake.skip_to(self._logged.first)
+                self._lake.skip_to(there)
+                self._say(position=there)
                 continue
             after = self._bounded(first, end)
             try:
@@ -273,8 +275,8 @@ class _Child:
         for offset in range(first, after):
             try:
                 entry = self._logged.read(offset)
-            except KeyError:
-                continue
+            except KeyError as error:
+                raise CorruptEntry(offset, "it is gone") from error
             if entry is not None:
                 yield entry.record.readings
 

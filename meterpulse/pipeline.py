@@ -54,9 +54,10 @@ class Pipeline:
         self.data.mkdir(parents=True, exist_ok=True)
         self._claim()
         self.alarms: list[str] = []
+        self._closed = False
         self.registry = Registry.open(self.data / "registry", config.registry.url)
         self.log: Log = plugins.implementation("log", config.log.engine)(self.data / "log", config.log.max_bytes)
-        if getattr(self.log, "salvaged", None):
+        if self.log.salvaged:
             self.alarm(self.log.salvaged)
         self.store: Store = plugins.implementation("stores", config.stores.engine)(
             self.data / "store", config.stores.max_bytes
@@ -84,6 +85,7 @@ class Pipeline:
             speed.checkpoint_seconds,
         )
         self.runner.recover(self._lake_days)
+        self._keep_offsets_rising()
         self.runner.start()
         self.committer = Committer(self.log, 64 << 20, self._appended)
         self.rebuilder = Rebuilder(self)
@@ -201,6 +203,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Everything acknowledged is on disk already; this saves the next start its replay."""
+        self._closed = True
         self.retention.stop()
         self.rebuilder.stop()
         self.committer.stop()
@@ -232,11 +235,20 @@ class Pipeline:
         self.lake.started.wait(60)
         return self.lake.ask("days", first=first, after=after)
 
+    def _keep_offsets_rising(self) -> None:
+        """Consumers may have come further than a log that was damaged: no offset is given twice, or new readings would pass
+        for ones that they have seen."""
+        if self.log.salvaged:
+            self.lake.started.wait(60)
+        ahead = max(self.lake.position, self.engine.applied)
+        if ahead > self.log.end:
+            self.alarm(f"the log ends at {self.log.end}, views and lake had come to {ahead}; offsets go on from there")
+            self.log.fast_forward(ahead, self.engine.counters.rows)
+
     def _lake_is_up(self) -> None:
         self.lake.started.wait()
-        if self.lake.position > self.log.end:
-            self.log.fast_forward(self.lake.position)
-            self.alarm(f"the lake is at {self.lake.position}, ahead of a salvaged log; offsets go on from there")
+        if not self._closed:
+            self._keep_offsets_rising()
 
 
 def answer(decoded: Decoded) -> dict[str, Any]:

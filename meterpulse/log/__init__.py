@@ -64,6 +64,7 @@ class Log(ABC):
     first: int
     end: int
     rows: int
+    salvaged: str | None  # what opening had to mend
 
     @abstractmethod
     def append(self, records: Sequence[Record], bad: Sequence[Quarantined] = ()) -> int:
@@ -91,8 +92,12 @@ class Log(ABC):
         """Rows that were put in quarantine since the beginning."""
 
     @abstractmethod
-    def fast_forward(self, offset: int) -> None:
-        """Give no offset below this one again: consumers were further than a salvaged log."""
+    def following(self, offset: int) -> int:
+        """The first offset from this one on that can be read; the end where there is none."""
+
+    @abstractmethod
+    def fast_forward(self, offset: int, rows: int = 0) -> None:
+        """Give no offset below this one again, and count at least so many rows: consumers were further than a salvaged log."""
 
     @abstractmethod
     def close(self) -> None:

@@ -2,12 +2,13 @@
 
 Not opened with `writemap`: writing into a sparse map on a full disk is a SIGBUS, a failed `write` is an error we can answer.
 After a failed commit the environment is opened anew before anything is acknowledged again (a failed fsync may have dropped
-the pages it could not write). A file that is shorter than its last page (a lost tail) is salvaged entry by entry on opening.
+the pages it could not write). A file that is shorter than its last page (a lost tail), or whose pages do not lead to every
+entry, is salvaged entry by entry on opening.
 """
 
 from __future__ import annotations
 
-import mmap
+import contextlib
 import os
 import struct
 import threading
@@ -16,29 +17,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import lmdb
-import orjson
-import xxhash
 
 from meterpulse.log import CorruptEntry, Entry, Log, LogFull, Quarantined, Record
-from meterpulse.model.reading import pack, unpack
+from meterpulse.log.packed import decode, decode_bad, encode, encode_bad, find_bad, find_entries
 
 _KEY = struct.Struct(">Q")
-_HEAD = struct.Struct(
-    "<4sBBHQQQqQ"
-)  # magic, live, -, source bytes, offset, rows before, rows, received ms, payload bytes
-_SUM = struct.Struct("<Q")
-_MAGIC = b"MPL1"
 _NEXT = struct.Struct("<QQQ")  # next offset, rows so far, next quarantine key
 _TRIM_A_COMMIT = 64
+_CHECK_READERS_EVERY = 256  # appends
+_PAGE = 4096
 
 
 class LmdbLog(Log):
-    """See Log. One process writes; others may open the same directory with `readonly`."""
+    """See Log. One process writes; others may open the same directory with `readonly`.
+
+    `max_bytes` bounds what is kept: entries that are not trimmed yet, and the quarantine. The file may be up to twice as
+    large, for pages that are free at the moment.
+    """
 
     def __init__(self, directory: Path, max_bytes: int = 64 << 30, *, readonly: bool = False):
         self._directory, self._max_bytes, self._readonly = Path(directory), max_bytes, readonly
-        self._lock = threading.Lock()
-        self._trim_below = 0
+        self._lock = threading.Lock()  # one writer
+        self._gate = threading.Condition()  # no reader while the environment is opened anew
+        self._readers, self._shut = 0, False
+        self._trim_below = self._appends = 0
         self.salvaged: str | None = None
         if not readonly:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -46,6 +48,9 @@ class LmdbLog(Log):
 
     def _open(self) -> None:
         try:
+            file = self._directory / "data.mdb"
+            if not self._readonly and file.exists() and file.stat().st_size == 0:
+                raise lmdb.CorruptedError("the file is empty")  # it would be taken for a new one
             self._open_files()
         except lmdb.Error as error:
             if self._readonly or isinstance(error, (lmdb.LockError, lmdb.ReadonlyError)):
@@ -55,78 +60,130 @@ class LmdbLog(Log):
 
     def _open_files(self) -> None:
         self._env = lmdb.open(
-            str(self._directory),
-            map_size=self._max_bytes,
-            max_dbs=4,
-            readonly=self._readonly,
-            max_readers=64,
+            str(self._directory), map_size=2 * self._max_bytes + (64 << 20), max_dbs=4, readonly=self._readonly, max_readers=64,
             create=not self._readonly,
-        )
-        size = (self._directory / "data.mdb").stat().st_size
-        wanted = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
-        if size < wanted and not self._readonly:
+        )  # fmt: skip
+        try:
+            size = (self._directory / "data.mdb").stat().st_size
+            wanted = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+            if size < wanted and not self._readonly:
+                raise lmdb.CorruptedError(f"the file has {size} bytes of {wanted}")
+            self._entries = self._env.open_db(b"entries", create=not self._readonly)
+            self._bad = self._env.open_db(b"quarantine", create=not self._readonly)
+            self._meta = self._env.open_db(b"meta", create=not self._readonly)
+            if not self._readonly:
+                self._walk()
+            with self._env.begin(buffers=True) as txn:
+                self._load(txn)
+        except lmdb.Error:
             self._env.close()
-            self._salvage(f"the file has {size} bytes of {wanted}")
-            return self._open_files()
-        self._entries = self._env.open_db(b"entries", create=not self._readonly)
-        self._bad = self._env.open_db(b"quarantine", create=not self._readonly)
-        self._meta = self._env.open_db(b"meta", create=not self._readonly)
-        self._refresh()
+            raise
+
+    def _walk(self) -> None:
+        """Every entry can be reached; raises lmdb.Error. What it holds is checked when it is read."""
+        with self._env.begin(buffers=True) as txn:
+            for database in (self._entries, self._bad):
+                found = sum(1 for _ in txn.cursor(database))
+                if found != txn.stat(database)["entries"]:
+                    raise lmdb.CorruptedError(f"{found} of {txn.stat(database)['entries']} entries can be reached")
 
     def refresh(self) -> None:
         """Sees what another process has appended."""
         self._refresh()
 
-    def fast_forward(self, offset: int) -> None:
-        """Gives no offset below this one again: consumers were further than a salvaged log."""
+    def fast_forward(self, offset: int, rows: int = 0) -> None:
         with self._lock, self._env.begin(write=True) as txn:
-            self.end = max(self.end, offset)
+            self.end, self.rows = max(self.end, offset), max(self.rows, rows)
             txn.put(b"next", _NEXT.pack(self.end, self.rows, self._next_bad), db=self._meta)
         self._refresh()
 
     @property
     def quarantined_ever(self) -> int:
-        """Rows that were put in quarantine since the beginning."""
         return self._next_bad - 1
 
     def _refresh(self) -> None:
-        with self._env.begin(buffers=True) as txn:
-            found = txn.get(b"next", db=self._meta)
-            self.end, self.rows, self._next_bad = _NEXT.unpack(found) if found else (0, 0, 1)
-            with txn.cursor(self._entries) as cursor:
-                self.first = _KEY.unpack(cursor.key())[0] if cursor.first() else self.end
+        with self._reading() as txn:
+            self._load(txn)
+
+    def _load(self, txn: lmdb.Transaction) -> None:
+        found = txn.get(b"next", db=self._meta)
+        self.end, self.rows, self._next_bad = _NEXT.unpack(found) if found else (0, 0, 1)
+        with txn.cursor(self._entries) as cursor:
+            self.first = _KEY.unpack(cursor.key())[0] if cursor.first() else self.end
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[lmdb.Transaction]:
+        """A read transaction; the environment stays open for as long as it lasts."""
+        with self._gate:
+            while self._shut:
+                self._gate.wait()
+            self._readers += 1
+        try:
+            with self._env.begin(buffers=True) as txn:
+                yield txn
+        finally:
+            with self._gate:
+                self._readers -= 1
+                self._gate.notify_all()
 
     @property
     def quarantine_count(self) -> int:
         """Rows in quarantine now."""
-        with self._env.begin() as txn:
+        with self._reading() as txn:
             return int(txn.stat(self._bad)["entries"])
 
     def append(self, records: Sequence[Record], bad: Sequence[Quarantined] = ()) -> int:
         with self._lock:
             first, end, rows, next_bad = self.end, self.end, self.rows, self._next_bad
+            values, rejected = [], []
+            for record in records:
+                values.append(encode(end, rows, record))
+                end, rows = end + 1, rows + len(record.readings)
+            for row in bad:
+                rejected.append(encode_bad(next_bad, row))
+                next_bad += 1
             try:
+                self._make_room(sum(-(-len(v) // _PAGE) * _PAGE for v in values) + sum(map(len, rejected)))
                 with self._env.begin(write=True) as txn:
-                    for record in records:
-                        txn.put(_KEY.pack(end), _encode(end, rows, record), db=self._entries, append=True)
-                        end, rows = end + 1, rows + len(record.readings)
-                    for row in bad:
-                        txn.put(_KEY.pack(next_bad), _encode_bad(row), db=self._bad, append=True)
-                        next_bad += 1
+                    for offset, value in enumerate(values, first):
+                        txn.put(_KEY.pack(offset), value, db=self._entries, append=True)
+                    for key, value in enumerate(rejected, self._next_bad):
+                        txn.put(_KEY.pack(key), value, db=self._bad, append=True)
                     txn.put(b"next", _NEXT.pack(end, rows, next_bad), db=self._meta)
                     trimmed = self._trim_some(txn)
             except lmdb.MapFullError as error:
-                raise LogFull(
-                    f"the log has reached log.max_bytes = {self._max_bytes}; let the lake catch up or raise it"
-                ) from error
+                raise self._full() from error
             except (lmdb.Error, OSError) as error:
+                if isinstance(error, LogFull):
+                    raise
                 self._reopen()
                 if "No space" in str(error) or getattr(error, "errno", None) == 28:
                     raise LogFull(f"no space left for the log in {self._directory}") from error
                 raise OSError(f"the log could not be written: {error}") from error
             self.end, self.rows, self._next_bad = end, rows, next_bad
             self.first = max(self.first, trimmed)
+            self._appends += 1
+            if self._appends % _CHECK_READERS_EVERY == 0:
+                self._env.reader_check()  # of processes that were killed while they read: they would keep every page
             return first
+
+    def _make_room(self, wanted: int) -> None:
+        """Trims in a transaction of its own where the log is full: one that is full cannot trim any more."""
+        if self._used() + wanted <= self._max_bytes:
+            return
+        while self.first < min(self._trim_below, self.end) and self._used() + wanted > self._max_bytes:
+            with self._env.begin(write=True) as txn:
+                self.first = max(self.first + 1, self._trim_some(txn))
+        if self._used() + wanted > self._max_bytes:
+            raise self._full()
+
+    def _full(self) -> LogFull:
+        return LogFull(f"the log has reached log.max_bytes = {self._max_bytes}; let the lake catch up or raise it")
+
+    def _used(self) -> int:
+        with self._env.begin() as txn:
+            stats = [txn.stat(database) for database in (self._entries, self._bad)]
+        return sum((s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"]) * s["psize"] for s in stats)
 
     def _trim_some(self, txn: lmdb.Transaction) -> int:
         below = min(self._trim_below, self.end)
@@ -137,32 +194,49 @@ class LmdbLog(Log):
         return at
 
     def _reopen(self) -> None:
-        self._env.close()
-        self._open_files()
+        with self._gate:
+            self._shut = True
+            while self._readers:
+                self._gate.wait()
+        try:
+            self._env.close()
+            self._open_files()
+        finally:
+            with self._gate:
+                self._shut = False
+                self._gate.notify_all()
 
     def read(self, offset: int) -> Entry | None:
         if offset >= self.end and not self._readonly:
             return None
-        with self._env.begin(buffers=True) as txn:
+        with self._reading() as txn:
             value = txn.get(_KEY.pack(offset), db=self._entries)
             if value is not None:
-                return _decode(offset, value)
+                return decode(offset, value)
             found = txn.get(b"next", db=self._meta)
-        if found is None or offset >= _NEXT.unpack(found)[0]:
-            return None
+            if found is None or offset >= _NEXT.unpack(found)[0]:
+                return None
         raise KeyError(f"log entry {offset} was trimmed")
+
+    def following(self, offset: int) -> int:
+        with self._reading() as txn, txn.cursor(self._entries) as cursor:
+            return _KEY.unpack(cursor.key())[0] if cursor.set_range(_KEY.pack(offset)) else max(offset, self.end)
 
     def trim(self, below: int) -> None:
         self._trim_below = max(self._trim_below, below)
 
     def quarantined(self, after: int = 0, limit: int = 1000) -> Iterator[Quarantined]:
-        with self._env.begin() as txn, txn.cursor(self._bad) as cursor:
-            if not cursor.set_range(_KEY.pack(after + 1)):
-                return
-            for count, (key, value) in enumerate(cursor):
-                if count >= limit:
-                    return
-                yield _decode_bad(_KEY.unpack(key)[0], value)
+        found = []
+        with self._reading() as txn, txn.cursor(self._bad) as cursor:
+            at = cursor.set_range(_KEY.pack(after + 1))
+            while at and len(found) < limit:
+                key = _KEY.unpack(cursor.key())[0]
+                try:
+                    found.append(decode_bad(key, bytes(cursor.value())))
+                except CorruptEntry as error:
+                    found.append(Quarantined("damaged", str(error), "application/octet-stream", "", 0, bytes(cursor.value()), key))
+                at = cursor.next()
+        return iter(found)
 
     def release(self, keys: Sequence[int]) -> int:
         with self._lock, self._env.begin(write=True) as txn:
@@ -172,90 +246,23 @@ class LmdbLog(Log):
         self._env.close()
 
     def _salvage(self, why: str) -> None:
-        """Every entry that still has its checksum goes into a new file; the damaged one is kept beside it."""
+        """Everything that still has its checksum goes into a new file; the damaged one is kept beside it."""
         damaged = self._directory / f"data.mdb.damaged-{int(time.time() * 1000)}"
         os.rename(self._directory / "data.mdb", damaged)
         (self._directory / "lock.mdb").unlink(missing_ok=True)
-        found = dict(_scan(damaged))
-        offsets = sorted(found)
-        env = lmdb.open(str(self._directory), map_size=self._max_bytes, max_dbs=4)
-        entries, meta = env.open_db(b"entries"), env.open_db(b"meta")
-        env.open_db(b"quarantine")
-        with env.begin(write=True) as txn:
-            for offset in offsets:
-                txn.put(_KEY.pack(offset), found[offset], db=entries, append=True)
-            if offsets:
-                last = _decode(offsets[-1], found[offsets[-1]])
-                rows = last.rows_before + len(last.record.readings)
-                # Keys beyond any that were given out, so that no quarantine key is used twice.
-                txn.put(b"next", _NEXT.pack(offsets[-1] + 1, rows, int(time.time() * 1000)), db=meta)
+        found, bad = find_entries(damaged), find_bad(damaged)
+        env = lmdb.open(str(self._directory), map_size=2 * self._max_bytes + (64 << 20), max_dbs=4)
+        entries, quarantine, meta = (env.open_db(name) for name in (b"entries", b"quarantine", b"meta"))
+        with open(damaged, "rb") as file, env.begin(write=True) as txn:
+            end = rows = 0
+            for database, places in ((entries, found), (quarantine, bad)):
+                for number in sorted(places):
+                    file.seek(places[number].at)
+                    value = file.read(places[number].size)
+                    txn.put(_KEY.pack(number), value, db=database, append=True)
+                    if database is entries:
+                        last = decode(number, value)
+                        end, rows = number + 1, last.rows_before + len(last.record.readings)
+            txn.put(b"next", _NEXT.pack(end, rows, max(bad, default=0) + 1), db=meta)
         env.close()
-        self.salvaged = (
-            f"the log was damaged ({why}); {len(offsets)} entries were saved, the old file is {damaged.name}"
-        )
-
-
-def _encode(offset: int, rows_before: int, record: Record) -> bytes:
-    payload, source = pack(record.readings), record.source.encode()[:200]
-    head = (
-        _HEAD.pack(
-            _MAGIC,
-            record.live,
-            0,
-            len(source),
-            offset,
-            rows_before,
-            len(record.readings),
-            record.received_ms,
-            len(payload),
-        )
-        + source
-    )
-    digest = xxhash.xxh3_64(head)
-    digest.update(payload)
-    return b"".join((head, _SUM.pack(digest.intdigest()), payload))
-
-
-def _decode(offset: int, value: bytes | memoryview) -> Entry:
-    view = memoryview(value)
-    if len(view) < _HEAD.size + _SUM.size:
-        raise CorruptEntry(offset, "too short")
-    magic, live, _, source_bytes, at, rows_before, _, received_ms, size = _HEAD.unpack_from(view, 0)
-    body = _HEAD.size + source_bytes + _SUM.size
-    if magic != _MAGIC or at != offset or len(view) < body + size:
-        raise CorruptEntry(offset, "header")
-    digest = xxhash.xxh3_64(view[: _HEAD.size + source_bytes])
-    digest.update(view[body : body + size])
-    if digest.intdigest() != _SUM.unpack_from(view, _HEAD.size + source_bytes)[0]:
-        raise CorruptEntry(offset, "checksum")
-    source = bytes(view[_HEAD.size : _HEAD.size + source_bytes]).decode()
-    return Entry(offset, rows_before, Record(source, unpack(view[body : body + size]), received_ms, bool(live)))
-
-
-def _scan(file: Path) -> Iterator[tuple[int, bytes]]:
-    """(offset, bytes) of every entry in a damaged file whose checksum holds."""
-    if file.stat().st_size == 0:
-        return
-    with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        at = data.find(_MAGIC)
-        while at >= 0:
-            if at + _HEAD.size <= len(data):
-                _, _, _, source_bytes, offset, _, _, _, size = _HEAD.unpack_from(data, at)
-                value = data[at : at + _HEAD.size + source_bytes + _SUM.size + size] if size < len(data) else b""
-                try:
-                    _decode(offset, value)
-                    yield offset, value
-                except (CorruptEntry, ValueError):
-                    pass
-            at = data.find(_MAGIC, at + 1)
-
-
-def _encode_bad(row: Quarantined) -> bytes:
-    meta = orjson.dumps([row.reason, row.detail, row.media_type, row.source, row.received_ms])
-    return struct.pack("<I", len(meta)) + meta + row.original
-
-
-def _decode_bad(key: int, value: bytes) -> Quarantined:
-    size = struct.unpack_from("<I", value)[0]
-    reason, detail, media_type, source, received_ms = orjson.loads(value[4 : 4 + size])
-    return Quarantined(reason, detail, media_type, source, received_ms, bytes(value[4 + size :]), key)
+        self.salvaged = f"the log was damaged ({why}); {len(found)} entries were saved, the old file is {damaged.name}"

@@ -252,10 +252,8 @@ class Runner:
                 self._skip(str(error), engine.applied + 1)
                 continue
             except KeyError:
-                self._skip(
-                    f"log entries {engine.applied} to {self._log.first} are gone",
-                    max(self._log.first, engine.applied + 1),
-                )
+                to = self._log.following(engine.applied)
+                self._skip(f"log entries {engine.applied} to {to} are gone", to)
                 continue
             if entry is not None:
                 engine.apply(entry)
