@@ -21,12 +21,13 @@ import uvloop
 
 @dataclass
 class Outcome:
-    """Latencies in seconds in the order of the answers, answers by status, and how long it all took."""
+    """Latencies in seconds in the order of the answers, answers by status, how long it all took, and the answers that were
+    kept, as (number of the request, head and body)."""
 
     latency: np.ndarray
     statuses: dict[int, int]
     seconds: float
-    answers: list[bytes] = field(default_factory=list)
+    answers: list[tuple[int, bytes]] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -52,7 +53,7 @@ def get(path: str) -> bytes:
 class _Connection(asyncio.Protocol):
     def __init__(self, run: _Run):
         self._run, self._got, self._need = run, b"", -1
-        self.meant = 0.0
+        self.meant, self.number = 0.0, 0
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -76,12 +77,12 @@ class _Connection(asyncio.Protocol):
 
 
 class _Run:
-    def __init__(self, requests: Sequence[bytes], rate: float | None, keep: bool):
-        self._requests, self._rate, self._keep = requests, rate, keep
+    def __init__(self, requests: Sequence[bytes], rate: float | None, keep_every: int):
+        self._requests, self._rate, self._keep_every = requests, rate, keep_every
         self._next, self._answered = 0, 0
         self._latency = np.empty(len(requests))
         self._statuses: dict[int, int] = {}
-        self._answers: list[bytes] = []
+        self._answers: list[tuple[int, bytes]] = []
         self._free: deque[_Connection] = deque()
         self._finished = False
 
@@ -113,6 +114,7 @@ class _Run:
         while self._free and self._next < due:
             connection = self._free.popleft()
             connection.meant = now if self._rate is None else self._began + self._next / self._rate
+            connection.number = self._next
             connection.transport.write(self._requests[self._next])
             self._next += 1
 
@@ -121,8 +123,8 @@ class _Run:
         self._answered += 1
         status = int(answer[9:12])
         self._statuses[status] = self._statuses.get(status, 0) + 1
-        if self._keep:
-            self._answers.append(answer)
+        if self._keep_every and connection.number % self._keep_every == 0:
+            self._answers.append((connection.number, answer))
         self._free.append(connection)
         if self._answered == len(self._requests):
             self._done.set_result(None)
@@ -135,11 +137,11 @@ class _Run:
 
 
 def drive(
-    port: int, requests: Sequence[bytes], connections: int, rate: float | None = None, *, keep: bool = False
+    port: int, requests: Sequence[bytes], connections: int, rate: float | None = None, *, keep_every: int = 0
 ) -> Outcome:
-    """Sends all requests in this process; `keep` returns the answers (head and body, in the order of arrival)."""
+    """Sends all requests in this process; returns the answer to every `keep_every`-th request too."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_Run(requests, rate, keep).go(port, connections))
+        return runner.run(_Run(requests, rate, keep_every).go(port, connections))
 
 
 class Generator:
