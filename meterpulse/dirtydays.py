@@ -131,6 +131,7 @@ class Rebuilder:
                     p.alarm(
                         f"late readings for {day_text(day)}, which is older than retention.readings; they are in the lake only"
                     )
+                    self._forget_damage(day)
                     p.engine.clean(day, 1 << 62, 1 << 62)
                     continue
                 began = time.monotonic()
@@ -154,6 +155,14 @@ class Rebuilder:
                 self._not_before[day] = (time.monotonic() + max(p.config.batch.quiet_seconds, 2 * took), state)
                 if len(self._not_before) > 10_000:
                     self._not_before.clear()
+
+    def _forget_damage(self, day: int) -> None:
+        """What is damaged and cannot be made again is unknown from now on; it must not bar the way to the rest."""
+        lost = [error for error in self._p.store.verify() if error.start_ms // DAY_MS == day]
+        if lost:
+            self._p.alarm(f"{len(lost)} damaged parts of {day_text(day)} are lost: its readings were not kept that long")
+            with self._p.keeper.lock:
+                self._p.store.write([], remove=[(e.view, e.block, e.start_ms) for e in lost])
 
     def stop(self) -> None:
         """Soon: a rebuild that is cut short leaves its day dirty, and the next start does it again."""

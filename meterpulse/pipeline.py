@@ -62,6 +62,8 @@ class Pipeline:
         self.store: Store = plugins.implementation("stores", config.stores.engine)(
             self.data / "store", config.stores.max_bytes
         )
+        if self.store.salvaged:
+            self.alarm(self.store.salvaged)
         self.keys = Keys(self.registry)
         speed = config.speed
         self.engine = plugins.implementation("speed", speed.engine)(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from meterpulse.model.channel import NOT_FOUND
+from meterpulse.model.problem import Problem
 from meterpulse.model.window import WINDOW_MS, iso
 from meterpulse.serving.answers import json_rows
 from meterpulse.serving.queries import UsageQuery, load, usage
@@ -57,18 +58,29 @@ async def events(
         yield {"event": "status", "data": orjson.dumps(live_status(p, rate)).decode()}
         now = p.clock()
         span = {"start": iso(now // 1000 * 1000 - _LOOK_BACK_MS), "end": iso(now // 1000 * 1000 + WINDOW_MS)}
-        queries = [UsageQuery(channel=c, grain="5m", **span) for c in channels if p.registry.table.lookup_one(c) != NOT_FOUND]
+        queries = [
+            UsageQuery(channel=c, grain="5m", **span) for c in channels if p.registry.table.lookup_one(c) != NOT_FOUND
+        ]
         if area and utility:
             queries.append(UsageQuery(area=area, utility=utility, grain="5m", **span))
         for query in queries:
-            answer = await asyncio.to_thread(usage, p, query)
+            try:
+                answer = await asyncio.to_thread(usage, p, query)
+            except Problem:  # it is told by /v1/usage; the stream goes on
+                continue
             rows = json_rows(answer)
             name = query.channel or f"{query.area}/{query.utility}"
             changed = [row for row in rows if sent.get(f"{name}@{row['start']}") != row]
             if changed:
                 for row in changed:
                     sent[f"{name}@{row['start']}"] = row
-                body = {**answer.head, "grain": "5m", "unit": answer.unit.name, "fresh_until": answer.fresh_until, "rows": changed}
+                body = {
+                    **answer.head,
+                    "grain": "5m",
+                    "unit": answer.unit.name,
+                    "fresh_until": answer.fresh_until,
+                    "rows": changed,
+                }
                 yield {"event": "usage", "data": orjson.dumps(body).decode()}
         if len(sent) > 1_000:
             sent.clear()

@@ -15,6 +15,7 @@ from meterpulse.model.problem import Problem
 from meterpulse.model.quantity import BY_CODE, UNITS, Unit, decimal_text
 from meterpulse.model.window import DAY_MS, GRAINS, HOUR_MS, MINUTE_MS, WINDOW_MS, instant_ms, iso
 from meterpulse.serving.answers import Answer
+from meterpulse.serving.repair import repairs
 from meterpulse.stores import BLOCK
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class UsageQuery:
     fill: str | None = None
 
 
+@repairs
 def usage(p: Pipeline, q: UsageQuery) -> Answer:
-    """Raises Problem 404 and 422."""
+    """Raises Problem 404 and 422, and 503 while a damaged part of the store is rebuilt."""
     if (q.channel is None) == (q.area is None):
         raise Problem(422, "query", "Which usage?", "Give either channel=, or area= and utility=.")
     if q.grain not in GRAINS:
@@ -51,7 +53,9 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
     fresh_text = None if fresh is None else iso(fresh)
     if q.channel is not None:
         if q.grain == "1m":
-            raise Problem(422, "query", "No minutes of channels", "grain=1m is kept for areas; a channel has 5m, 1h and 1d.")
+            raise Problem(
+                422, "query", "No minutes of channels", "grain=1m is kept for areas; a channel has 5m, 1h and 1d."
+            )
         index = p.registry.table.lookup_one(q.channel)
         if index == NOT_FOUND:
             raise Problem(404, "no-channel", "No such channel", f"{q.channel[:200]!r} is not registered.")
@@ -63,7 +67,16 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
         unit = BY_CODE[int(table.profiles.unit[profile])]
         head = {"channel": q.channel, "time_zone": zone}
         adds_up = int(table.profiles.kind[profile]) == Kind.interval
-        return Answer(head, q.grain, unit, fresh_text, rows, adds_up, GRAINS[q.grain] if q.fill and q.grain != "1d" else None, (low, high))
+        return Answer(
+            head,
+            q.grain,
+            unit,
+            fresh_text,
+            rows,
+            adds_up,
+            GRAINS[q.grain] if q.fill and q.grain != "1d" else None,
+            (low, high),
+        )
     area = p.registry.areas.index(q.area or "")
     if area is None:
         raise Problem(404, "no-area", "No such area", f"{q.area!r} is not an area; see /v1/areas.")
@@ -112,7 +125,12 @@ def span(p: Pipeline, q: UsageQuery, index: int | None) -> tuple[int, int]:
     if not -(10**15) < start <= end < 10**15:
         raise Problem(422, "time", "The span is empty", "end must be after start.")
     if end - start > _LONGEST_DAYS[q.grain] * DAY_MS:
-        raise Problem(422, "time", "The span is too long", f"grain={q.grain} takes up to {_LONGEST_DAYS[q.grain]} days; take a coarser grain.")
+        raise Problem(
+            422,
+            "time",
+            "The span is too long",
+            f"grain={q.grain} takes up to {_LONGEST_DAYS[q.grain]} days; take a coarser grain.",
+        )
     return start, end
 
 
@@ -158,9 +176,17 @@ def load(p: Pipeline, utility_name: str | None) -> dict[str, Any]:
     utility = utility_of(utility_name)
     fresh = p.engine.fresh_until(p.clock())
     unit = area_unit(p, utility)
-    head = {"utility": utility.name, "unit": unit.name, "seconds": 60, "fresh_until": None if fresh is None else iso(fresh)}
+    head = {
+        "utility": utility.name,
+        "unit": unit.name,
+        "seconds": 60,
+        "fresh_until": None if fresh is None else iso(fresh),
+    }
     minute = None if fresh is None else fresh // MINUTE_MS * MINUTE_MS - MINUTE_MS
-    window = next((w for w in p.engine.open_windows() if minute is not None and w.start_ms == minute // WINDOW_MS * WINDOW_MS), None)
+    window = next(
+        (w for w in p.engine.open_windows() if minute is not None and w.start_ms == minute // WINDOW_MS * WINDOW_MS),
+        None,
+    )
     if window is None or minute is None:
         return {**head, "start": None if minute is None else iso(minute), "areas": {}}
     areas = p.registry.areas

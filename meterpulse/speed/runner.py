@@ -172,6 +172,8 @@ class Runner:
         elif self.engine.applied < int(self._store.note("journal") or 0):
             # The retirements before the checkpoint that is lost are forgotten, so what they carried off stays with batch.
             self.engine.retired_ms = max(self.engine.retired_ms, self.keeper.boundary_ms)
+        elif self.keeper.boundary_ms < self.engine.retired_ms:
+            self._fill_the_store(lake_days())
         try:
             self.keeper.complete()
         except OSError as error:  # a full disk must not keep us from starting; the next retirement completes them too
@@ -192,6 +194,16 @@ class Runner:
         engine.applied, engine.retired_ms = self._log.first, boundary
         for day in {*dirty, *(day for day in days if (day + 1) * DAY_MS > known)}:
             engine.doubt(day, self._log.first)
+        self._store.write([], notes={"boundary": str(boundary).encode()})
+        self.keeper.boundary_ms = boundary
+
+    def _fill_the_store(self, days: list[int]) -> None:
+        """The store began anew, or is an older copy: what this layer has carried off comes back from the lake."""
+        boundary = self.engine.retired_ms
+        self.alarms.append("the store is behind the views; every day is rebuilt from the lake")
+        for day in days:
+            if day * DAY_MS < boundary:
+                self.engine.doubt(day, self.engine.applied)
         self._store.write([], notes={"boundary": str(boundary).encode()})
         self.keeper.boundary_ms = boundary
 

@@ -21,6 +21,10 @@ class StoreFull(OSError):
     """No room in the store; nothing of the call was written."""
 
 
+class StoreDamaged(OSError):
+    """The store as a whole cannot be read; the next start sets it aside and has it rebuilt from the lake."""
+
+
 class CorruptChunk(Exception):
     """A chunk's checksum does not match: the day must be rebuilt."""
 
@@ -50,10 +54,19 @@ class Span:
 
 
 class Store(ABC):
-    """Upsert by (view, block, start). `write` is atomic and durable; readers never see half of it."""
+    """Upsert by (view, block, start). `write` is atomic and durable; readers never see half of it. `salvaged` says why
+    the store begins anew, where it does."""
+
+    salvaged: str | None
 
     @abstractmethod
-    def write(self, chunks: Iterator[Chunk] | Sequence[Chunk], *, remove: Sequence[tuple[str, int, int]] = (), notes: dict[str, bytes] | None = None) -> None:
+    def write(
+        self,
+        chunks: Iterator[Chunk] | Sequence[Chunk],
+        *,
+        remove: Sequence[tuple[str, int, int]] = (),
+        notes: dict[str, bytes] | None = None,
+    ) -> None:
         """Puts chunks, removes (view, block, start) and keeps notes, in one transaction. Raises StoreFull."""
 
     @abstractmethod

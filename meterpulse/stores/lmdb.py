@@ -7,26 +7,29 @@ of one channel verifies what it serves without touching the rest of the block.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import lmdb
 import numpy as np
+import xxhash
 from numba import njit
 
-from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Span, Store, StoreFull
+from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Span, Store, StoreDamaged, StoreFull
 
 _VIEWS = {
     name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)
 }
 _KEY = struct.Struct(">BIQ")
-_HEAD = struct.Struct(
-    "<4sBBHIIQII"
-)  # magic, dense, bytes a number, measures, keys, steps, batch bits, rows, checksum of the head
-_MAGIC = b"MPC1"
+# magic, dense, bytes a number, measures, keys, steps, batch bits, rows, sum of the places, checksum of the head
+_HEAD = struct.Struct("<4sBBHIIQIII")
+_MAGIC = b"MPC2"
+_DAMAGED = "damaged"  # a file that asks the next start to begin anew
 _BIAS = 1 << 62  # times before 1970 sort first
 
 
@@ -37,11 +40,58 @@ class LmdbStore(Store):
         self._directory = Path(directory)
         if not readonly:
             self._directory.mkdir(parents=True, exist_ok=True)
+        self._max_bytes, self._readonly = max_bytes, readonly
+        self.salvaged: str | None = None
+        try:
+            self._open()
+        except lmdb.Error as error:
+            if readonly or isinstance(error, (lmdb.LockError, lmdb.ReadonlyError)):
+                raise
+            self._set_aside(str(error))
+            self._open()
+
+    def _open(self) -> None:
+        file, damaged = self._directory / "data.mdb", self._directory / _DAMAGED
+        if not self._readonly and damaged.exists():
+            raise lmdb.CorruptedError(damaged.read_text(errors="replace") or "it was found damaged")
+        if not self._readonly and file.exists() and file.stat().st_size == 0:
+            raise lmdb.CorruptedError("the file is empty")
         self._env = lmdb.open(
-            str(directory), map_size=max_bytes, max_dbs=2, readonly=readonly, max_readers=128, readahead=False
-        )
-        self._chunks = self._env.open_db(b"chunks", create=not readonly)
-        self._notes = self._env.open_db(b"notes", create=not readonly)
+            str(self._directory), map_size=self._max_bytes, max_dbs=2, readonly=self._readonly, max_readers=128,
+            readahead=False,
+        )  # fmt: skip
+        try:
+            wanted = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+            if not self._readonly and file.stat().st_size < wanted:
+                raise lmdb.CorruptedError(f"the file has {file.stat().st_size} bytes of {wanted}")
+            self._chunks = self._env.open_db(b"chunks", create=not self._readonly)
+            self._notes = self._env.open_db(b"notes", create=not self._readonly)
+        except lmdb.Error:
+            self._env.close()
+            raise
+
+    def _set_aside(self, why: str) -> None:
+        """Everything here can be made anew from the lake, so a file that is broken is not mended."""
+        kept = self._directory / f"data.mdb.damaged-{time.time_ns()}"
+        if (self._directory / "data.mdb").exists():
+            os.rename(self._directory / "data.mdb", kept)
+        for name in ("lock.mdb", _DAMAGED):
+            (self._directory / name).unlink(missing_ok=True)
+        self.salvaged = f"the store was damaged ({why}) and begins anew; the old file is {kept.name}"
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[lmdb.Transaction]:
+        """A read transaction over buffers. Raises StoreDamaged where the pages do not lead on."""
+        try:
+            with self._env.begin(buffers=True) as txn:
+                yield txn
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: lmdb.Error) -> StoreDamaged:
+        with contextlib.suppress(OSError):
+            (self._directory / _DAMAGED).write_text(str(error))
+        return StoreDamaged(f"the store in {self._directory} is damaged ({error}); start again: it is rebuilt by itself")
 
     def write(
         self,
@@ -68,6 +118,8 @@ class LmdbStore(Store):
             raise StoreFull(
                 "the store has reached its size limit; shorten a retention or raise stores.max_bytes"
             ) from error
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
+            raise self._damaged(error) from error
         except lmdb.Error as error:
             if "No space" in str(error):
                 raise StoreFull(f"no space left for the store in {self._directory}") from error
@@ -80,7 +132,7 @@ class LmdbStore(Store):
         shape: _Shape | None = None
         gathered: list[bytes] = []
         marks: list[tuple[int, int]] = []
-        with self._env.begin(buffers=True) as txn, txn.cursor(self._chunks) as cursor:
+        with self._reading() as txn, txn.cursor(self._chunks) as cursor:
             at = cursor.set_range(_key(view, block, start_ms))
             while at:
                 name = bytes(cursor.key())
@@ -109,15 +161,15 @@ class LmdbStore(Store):
         return found
 
     def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
-        with self._env.begin(buffers=True) as txn:
+        with self._reading() as txn:
             value = txn.get(_key(view, block, start_ms), db=self._chunks)
             return None if value is None else _decode(view, block, start_ms, value)
 
     def starts(self, view: str, block: int, start_ms: int, end_ms: int) -> list[int]:
         found, last = [], _key(view, block, end_ms)
-        with self._env.begin() as txn, txn.cursor(self._chunks) as cursor:
+        with self._reading() as txn, txn.cursor(self._chunks) as cursor:
             at = cursor.set_range(_key(view, block, start_ms))
-            while at and cursor.key() < last:
+            while at and bytes(cursor.key()) < last:
                 found.append(_KEY.unpack(cursor.key())[2] - _BIAS)
                 at = cursor.next()
         return found
@@ -125,7 +177,7 @@ class LmdbStore(Store):
     def newest(self, view: str, key: int, step_ms: int, tries: int = 400) -> int | None:
         """The end of the newest step that a key has; None where the last `tries` chunks of its block have nothing of it."""
         block, row = key // BLOCK, key % BLOCK
-        with self._env.begin(buffers=True) as txn, txn.cursor(self._chunks) as cursor:
+        with self._reading() as txn, txn.cursor(self._chunks) as cursor:
             at = cursor.prev() if cursor.set_range(_key(view, block + 1, -_BIAS)) else cursor.last()
             for _ in range(tries):
                 if not at or bytes(cursor.key()[:5]) != _key(view, block, 0)[:5]:
@@ -140,40 +192,46 @@ class LmdbStore(Store):
     def expire(self, view: str, before_ms: int, limit: int = 2_000) -> int:
         """Removes chunks of a view that start before `before_ms`, up to `limit` at a time; how many."""
         number, doomed = _VIEWS[view], []
-        with self._env.begin() as txn, txn.cursor(self._chunks) as cursor:
+        with self._reading() as txn, txn.cursor(self._chunks) as cursor:
             block = 0
             while len(doomed) < limit and cursor.set_range(_KEY.pack(number, block, 0)):
                 found, block, start = _KEY.unpack(cursor.key())
                 if found != number:
                     break
                 while found == number and start - _BIAS < before_ms and len(doomed) < limit:
-                    doomed.append(cursor.key())
+                    doomed.append(bytes(cursor.key()))
                     if not cursor.next():
                         break
                     found, at, start = _KEY.unpack(cursor.key())
                     if at != block:
                         break
                 block += 1
+        if not doomed:
+            return 0
         with self._env.begin(write=True) as txn:
-            return sum(txn.delete(key, db=self._chunks) for key in doomed)
+            gone = sum(txn.delete(key, db=self._chunks) for key in doomed)
+        with self._env.begin(write=True) as txn:  # LMDB uses freed pages again from the second commit on
+            txn.put(f"expired/{view}".encode(), str(before_ms).encode(), db=self._notes)
+        return gone
 
     def note(self, name: str) -> bytes | None:
-        with self._env.begin() as txn:
-            return txn.get(name.encode(), db=self._notes)
+        with self._reading() as txn:
+            found = txn.get(name.encode(), db=self._notes)
+            return None if found is None else bytes(found)
 
     def notes(self, prefix: str) -> dict[str, bytes]:
         found = {}
-        with self._env.begin() as txn, txn.cursor(self._notes) as cursor:
+        with self._reading() as txn, txn.cursor(self._notes) as cursor:
             at = cursor.set_range(prefix.encode())
-            while at and cursor.key().startswith(prefix.encode()):
-                found[cursor.key().decode()] = bytes(cursor.value())
+            while at and (name := bytes(cursor.key())).startswith(prefix.encode()):
+                found[name.decode()] = bytes(cursor.value())
                 at = cursor.next()
         return found
 
     def verify(self) -> list[CorruptChunk]:
         """Every chunk whose rows do not match their sums."""
         bad = []
-        with self._env.begin(buffers=True) as txn, txn.cursor(self._chunks) as cursor:
+        with self._reading() as txn, txn.cursor(self._chunks) as cursor:
             for key, value in cursor:
                 number, block, start = _KEY.unpack(key)
                 view = next((v for v, n in _VIEWS.items() if n == number), "?")
@@ -219,14 +277,15 @@ def _encode(chunk: Chunk) -> bytes:
         words = np.ascontiguousarray(rows.reshape(keys, -1), dtype=dtype).view(np.uint32)
         table = np.column_stack((words, _sums(words)))
         dense = 1
-    head = _head(dense, dtype, measures, keys, steps, chunk.batch, len(table))
+    head = _head(dense, dtype, measures, keys, steps, chunk.batch, table)
     return head + np.ascontiguousarray(table, dtype="<u4").tobytes()
 
 
-def _head(dense: int, dtype: type, measures: int, keys: int, steps: int, batch: int, rows: int) -> bytes:
-    width = np.dtype(dtype).itemsize
-    check = (dense + 3 * width + 5 * measures + 7 * keys + 11 * steps + 13 * batch + 17 * rows) & 0xFFFFFFFF
-    return _HEAD.pack(_MAGIC, dense, width, measures, keys, steps, batch, rows, check)
+def _head(dense: int, dtype: type, measures: int, keys: int, steps: int, batch: int, table: np.ndarray) -> bytes:
+    # Without the sum of the places a flipped bit in one could hide a row from the search, and unknown is not damaged.
+    places = 0 if dense else int(table[:, 0].sum(dtype=np.uint32))
+    head = _HEAD.pack(_MAGIC, dense, np.dtype(dtype).itemsize, measures, keys, steps, batch, len(table), places, 0)
+    return head[:-4] + xxhash.xxh32_digest(head[:-4])[::-1]
 
 
 class _Shape(NamedTuple):
@@ -240,6 +299,7 @@ class _Shape(NamedTuple):
     numbers: int
     batch: int
     rows: int
+    places: int
 
 
 _shapes: dict[bytes, _Shape] = {}  # heads repeat from chunk to chunk
@@ -261,20 +321,18 @@ def _shape(view: str, block: int, start_ms: int, value: memoryview) -> _Shape:
 
 def _shape_of(view: str, block: int, start_ms: int, head: bytes) -> _Shape:
     try:
-        magic, dense, width, measures, keys, steps, batch, rows, check = _HEAD.unpack_from(head, 0)
+        magic, dense, width, measures, keys, steps, batch, rows, places, check = _HEAD.unpack_from(head, 0)
     except struct.error:
         raise CorruptChunk(view, block, start_ms) from None
-    expected = (dense + 3 * width + 5 * measures + 7 * keys + 11 * steps + 13 * batch + 17 * rows) & 0xFFFFFFFF
-    if magic != _MAGIC or check != expected:
+    if magic != _MAGIC or check != xxhash.xxh32_intdigest(head[:-4]):
         raise CorruptChunk(view, block, start_ms)
     numbers = (measures * (1 if not dense else steps)) * (width // 4) + (1 if dense else 2)
-    return _Shape(dense, width, measures, keys, steps, numbers, batch, rows)
+    return _Shape(dense, width, measures, keys, steps, numbers, batch, rows, places)
 
 
-def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[int, int, int, int, int, int, np.ndarray]:
+def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[_Shape, np.ndarray]:
     s = _shape(view, block, start_ms, value)
-    table = np.frombuffer(value, "<u4", s.rows * s.numbers, _HEAD.size).reshape(s.rows, s.numbers)
-    return s.dense, s.width, s.measures, s.keys, s.steps, s.batch, table
+    return s, np.frombuffer(value, "<u4", s.rows * s.numbers, _HEAD.size).reshape(s.rows, s.numbers)
 
 
 def _gathered(view: str, block: int, shape: _Shape, parts: list[bytes], marks: list[tuple[int, int]]) -> list[Span]:
@@ -290,7 +348,7 @@ def _gathered(view: str, block: int, shape: _Shape, parts: list[bytes], marks: l
 
 @njit(nogil=True, cache=True)
 def _places(table, low, high):  # type: ignore[no-untyped-def]
-    """The rows of a sparse table whose place lies in [low, high): they are sorted by place."""
+    """The rows of a sparse table whose place lies in [low, high): they are sorted by place. And the sum of all places."""
     ends = np.empty(2, np.int64)
     for which, wanted in enumerate((low, high)):
         first, last = 0, len(table)
@@ -301,12 +359,16 @@ def _places(table, low, high):  # type: ignore[no-untyped-def]
             else:
                 last = middle
         ends[which] = first
-    return ends[0], ends[1]
+    total = np.uint32(0)
+    for i in range(len(table)):
+        total += table[i, 0]
+    return ends[0], ends[1], total & 0xFFFFFFFF
 
 
 def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> Span | None:
     """One key's rows of a chunk, copied and verified; None where it has none."""
-    dense, width, measures, keys, steps, batch, table = _open(view, block, start_ms, value)
+    s, table = _open(view, block, start_ms, value)
+    dense, width, measures, keys, steps, _, batch, *_ = s
     dtype = np.int32 if width == 4 else np.int64
     if row >= keys:
         return None
@@ -315,7 +377,9 @@ def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> S
         if _sums(words[:, :-1])[0] != words[0, -1]:
             raise CorruptChunk(view, block, start_ms)
         return Span(start_ms, words[0, :-1].copy().view(dtype).reshape(steps, measures).astype(np.int64), batch)
-    low, high = _places(table, row * steps, (row + 1) * steps)
+    low, high, places = _places(table, row * steps, (row + 1) * steps)
+    if places != s.places:
+        raise CorruptChunk(view, block, start_ms)
     if low == high:
         return None
     own = np.ascontiguousarray(table[low:high])
@@ -327,7 +391,8 @@ def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> S
 
 
 def _decode(view: str, block: int, start_ms: int, value: memoryview) -> Chunk:
-    dense, width, measures, keys, steps, batch, table = _open(view, block, start_ms, value)
+    s, table = _open(view, block, start_ms, value)
+    dense, width, measures, keys, steps, _, batch, *_ = s
     dtype = np.int32 if width == 4 else np.int64
     if (_sums(table[:, :-1]) != table[:, -1]).any():
         raise CorruptChunk(view, block, start_ms)

@@ -52,7 +52,9 @@ def day_rows(store: Store, view: str, block: int, day: int, keys: int, measures:
     return rows, batch
 
 
-def longer(view: str, block: int, day: int, rows: np.ndarray, batch: int, kind: np.ndarray, zones: Sequence[str]) -> list[Chunk]:
+def longer(
+    view: str, block: int, day: int, rows: np.ndarray, batch: int, kind: np.ndarray, zones: Sequence[str]
+) -> list[Chunk]:
     """The hours and local days of one block's day. kind int64[keys] is each key's zone, an index into `zones`."""
     keys, steps, measures = rows.shape
     hours = np.zeros((keys, 24, measures), np.int64)
