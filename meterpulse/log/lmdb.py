@@ -20,6 +20,7 @@ import lmdb
 
 from meterpulse.log import CorruptEntry, Entry, Log, LogFull, Quarantined, Record
 from meterpulse.log.packed import decode, decode_bad, encode, encode_bad, find_bad, find_entries
+from meterpulse.model.gate import Gate
 
 _KEY = struct.Struct(">Q")
 _NEXT = struct.Struct("<QQQ")  # next offset, rows so far, next quarantine key
@@ -38,8 +39,7 @@ class LmdbLog(Log):
     def __init__(self, directory: Path, max_bytes: int = 64 << 30, *, readonly: bool = False):
         self._directory, self._max_bytes, self._readonly = Path(directory), max_bytes, readonly
         self._lock = threading.Lock()  # one writer
-        self._gate = threading.Condition()  # no reader while the environment is opened anew
-        self._readers, self._shut = 0, False
+        self._gate = Gate()  # no reader while the environment is opened anew
         self._trim_below = self._appends = 0
         self.salvaged: str | None = None
         if not readonly:
@@ -114,17 +114,8 @@ class LmdbLog(Log):
     @contextlib.contextmanager
     def _reading(self) -> Iterator[lmdb.Transaction]:
         """A read transaction; the environment stays open for as long as it lasts."""
-        with self._gate:
-            while self._shut:
-                self._gate.wait()
-            self._readers += 1
-        try:
-            with self._env.begin(buffers=True) as txn:
-                yield txn
-        finally:
-            with self._gate:
-                self._readers -= 1
-                self._gate.notify_all()
+        with self._gate.inside(), self._env.begin(buffers=True) as txn:
+            yield txn
 
     @property
     def quarantine_count(self) -> int:
@@ -194,17 +185,9 @@ class LmdbLog(Log):
         return at
 
     def _reopen(self) -> None:
-        with self._gate:
-            self._shut = True
-            while self._readers:
-                self._gate.wait()
-        try:
+        with self._gate.alone():
             self._env.close()
             self._open_files()
-        finally:
-            with self._gate:
-                self._shut = False
-                self._gate.notify_all()
 
     def read(self, offset: int) -> Entry | None:
         if offset >= self.end and not self._readonly:
@@ -243,7 +226,8 @@ class LmdbLog(Log):
             return sum(txn.delete(_KEY.pack(key), db=self._bad) for key in keys)
 
     def close(self) -> None:
-        self._env.close()
+        with self._lock, self._gate.alone():
+            self._env.close()
 
     def _salvage(self, why: str) -> None:
         """Everything that still has its checksum goes into a new file; the damaged one is kept beside it."""

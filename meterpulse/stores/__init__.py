@@ -52,6 +52,21 @@ class Span:
     rows: np.ndarray
     batch: int
 
+    def present(self, step_ms: int) -> Rows:
+        """The steps that have readings."""
+        steps = np.flatnonzero(self.rows[:, 0])
+        batch = (np.uint64(self.batch) >> steps.astype(np.uint64) & np.uint64(1)).astype(bool)
+        return Rows(self.start_ms + steps * step_ms, self.rows[steps], batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """n windows of one key, in order of time: start int64[n] ms, rows int64[n, measures], batch bool[n]."""
+
+    start: np.ndarray
+    rows: np.ndarray
+    batch: np.ndarray
+
 
 class Store(ABC):
     """Upsert by (view, block, start). `write` is atomic and durable; readers never see half of it. `salvaged` says why
@@ -72,6 +87,10 @@ class Store(ABC):
     @abstractmethod
     def spans(self, view: str, key: int, start_ms: int, end_ms: int) -> list[Span]:
         """One key's chunks that start in [start_ms, end_ms), in order of time; raises CorruptChunk."""
+
+    def series(self, view: str, key: int, start_ms: int, end_ms: int, step_ms: int) -> list[Rows]:
+        """What `spans` finds, as the steps that have readings, in parts that follow each other; raises CorruptChunk."""
+        return [span.present(step_ms) for span in self.spans(view, key, start_ms, end_ms)]
 
     @abstractmethod
     def newest(self, view: str, key: int, step_ms: int) -> int | None:

@@ -20,7 +20,9 @@ import numpy as np
 import xxhash
 from numba import njit
 
-from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Span, Store, StoreDamaged, StoreFull
+from meterpulse.model.gate import Gate
+from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Rows, Span, Store, StoreDamaged, StoreFull
+from meterpulse.stores.dense import rows_of_words
 
 _VIEWS = {
     name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)
@@ -42,6 +44,7 @@ class LmdbStore(Store):
             self._directory.mkdir(parents=True, exist_ok=True)
         self._max_bytes, self._readonly = max_bytes, readonly
         self.salvaged: str | None = None
+        self._gate = Gate()
         try:
             self._open()
         except lmdb.Error as error:
@@ -83,7 +86,7 @@ class LmdbStore(Store):
     def _reading(self) -> Iterator[lmdb.Transaction]:
         """A read transaction over buffers. Raises StoreDamaged where the pages do not lead on."""
         try:
-            with self._env.begin(buffers=True) as txn:
+            with self._gate.inside(), self._env.begin(buffers=True) as txn:
                 yield txn
         except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
             raise self._damaged(error) from error
@@ -91,7 +94,9 @@ class LmdbStore(Store):
     def _damaged(self, error: lmdb.Error) -> StoreDamaged:
         with contextlib.suppress(OSError):
             (self._directory / _DAMAGED).write_text(str(error))
-        return StoreDamaged(f"the store in {self._directory} is damaged ({error}); start again: it is rebuilt by itself")
+        return StoreDamaged(
+            f"the store in {self._directory} is damaged ({error}); start again: it is rebuilt by itself"
+        )
 
     def write(
         self,
@@ -101,7 +106,7 @@ class LmdbStore(Store):
         notes: dict[str, bytes] | None = None,
     ) -> None:
         try:
-            with self._env.begin(write=True) as txn:
+            with self._gate.inside(), self._env.begin(write=True) as txn:
                 for view, block, start_ms in remove:
                     txn.delete(_key(view, block, start_ms), db=self._chunks)
                 for chunk in chunks:
@@ -128,36 +133,55 @@ class LmdbStore(Store):
     def spans(self, view: str, key: int, start_ms: int, end_ms: int) -> list[Span]:
         block, row, found = key // BLOCK, key % BLOCK, []
         last = _key(view, block, end_ms)
-        # Dense chunks of one shape, which is nearly all there are, are gathered and then verified and widened together.
-        shape: _Shape | None = None
-        gathered: list[bytes] = []
-        marks: list[tuple[int, int]] = []
         with self._reading() as txn, txn.cursor(self._chunks) as cursor:
             at = cursor.set_range(_key(view, block, start_ms))
-            while at:
-                name = bytes(cursor.key())
-                if name >= last:
-                    break
-                start, value = _KEY.unpack(name)[2] - _BIAS, cursor.value()
-                head = _shape(view, block, start, value)
-                if head.dense and row < head.keys:
-                    if shape is not None and shape is not head and shape[:6] != head[:6]:
-                        found += _gathered(view, block, shape, gathered, marks)
-                        gathered, marks = [], []
-                    shape = head
-                    low = _HEAD.size + row * head.numbers * 4
-                    gathered.append(bytes(value[low : low + head.numbers * 4]))
-                    marks.append((start, head.batch))
-                elif not head.dense:
-                    span = _row(view, block, start, value, row)
-                    if span is not None:
-                        if shape is not None:
-                            found += _gathered(view, block, shape, gathered, marks)
-                            shape, gathered, marks = None, [], []
-                        found.append(span)
+            while at and bytes(cursor.key()) < last:
+                start = _KEY.unpack(cursor.key())[2] - _BIAS
+                span = _row(view, block, start, cursor.value(), row)
+                if span is not None:
+                    found.append(span)
                 at = cursor.next()
-        if shape is not None:
-            found += _gathered(view, block, shape, gathered, marks)
+        return found
+
+    def series(self, view: str, key: int, start_ms: int, end_ms: int, step_ms: int) -> list[Rows]:
+        block, row, number, end, found = key // BLOCK, key % BLOCK, _VIEWS[view], end_ms + _BIAS, []
+        # Dense chunks of one shape, which is nearly all there are, are gathered, and verified and widened together.
+        shape: _Shape | None = None
+        words: list[memoryview] = []
+        starts: list[int] = []
+        batches: list[int] = []
+
+        def put() -> None:
+            if shape is not None:
+                found.append(_rows_of(view, block, shape, b"".join(words), starts, batches, step_ms))
+                words.clear(), starts.clear(), batches.clear()
+
+        with self._reading() as txn, txn.cursor(self._chunks) as cursor:
+            if not cursor.set_range(_key(view, block, start_ms)):
+                return []
+            for name, value in cursor.iternext():
+                of, at, start = _KEY.unpack(name)
+                if of != number or at != block or start >= end:
+                    break
+                start -= _BIAS
+                head = _shape(view, block, start, value)
+                if head.dense:
+                    if row >= head.keys:
+                        continue
+                    if head is not shape:
+                        if shape is not None and head.form != shape.form:
+                            put()
+                        shape = head
+                        size = head.numbers * 4
+                        low = _HEAD.size + row * size
+                    words.append(value[low : low + size])
+                    starts.append(start)
+                    batches.append(head.batch)
+                elif (span := _row(view, block, start, value, row)) is not None:
+                    put()
+                    shape = None
+                    found.append(span.present(step_ms))
+            put()
         return found
 
     def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
@@ -208,9 +232,12 @@ class LmdbStore(Store):
                 block += 1
         if not doomed:
             return 0
-        with self._env.begin(write=True) as txn:
+        with self._gate.inside(), self._env.begin(write=True) as txn:
             gone = sum(txn.delete(key, db=self._chunks) for key in doomed)
-        with self._env.begin(write=True) as txn:  # LMDB uses freed pages again from the second commit on
+        with (
+            self._gate.inside(),
+            self._env.begin(write=True) as txn,
+        ):  # LMDB uses freed pages again from the second commit on
             txn.put(f"expired/{view}".encode(), str(before_ms).encode(), db=self._notes)
         return gone
 
@@ -246,7 +273,8 @@ class LmdbStore(Store):
         return os.stat(self._directory / "data.mdb").st_blocks * 512
 
     def close(self) -> None:
-        self._env.close()
+        with self._gate.alone():
+            self._env.close()
 
 
 def _key(view: str, block: int, start_ms: int) -> bytes:
@@ -301,6 +329,11 @@ class _Shape(NamedTuple):
     rows: int
     places: int
 
+    @property
+    def form(self) -> tuple[int, ...]:
+        """What the words of a row depend on."""
+        return self.width, self.measures, self.numbers
+
 
 _shapes: dict[bytes, _Shape] = {}  # heads repeat from chunk to chunk
 _SHAPES = 4_096
@@ -335,15 +368,15 @@ def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[_Sha
     return s, np.frombuffer(value, "<u4", s.rows * s.numbers, _HEAD.size).reshape(s.rows, s.numbers)
 
 
-def _gathered(view: str, block: int, shape: _Shape, parts: list[bytes], marks: list[tuple[int, int]]) -> list[Span]:
-    """One key's rows of dense chunks of one shape, verified."""
-    words = np.frombuffer(b"".join(parts), "<u4").reshape(len(parts), shape.numbers)
-    wrong = _sums(words[:, :-1]) != words[:, -1]
-    if wrong.any():
-        raise CorruptChunk(view, block, marks[int(wrong.argmax())][0])
-    numbers = np.ascontiguousarray(words[:, :-1]).view(np.int32 if shape.width == 4 else np.int64)
-    rows = numbers.astype(np.int64).reshape(len(parts), shape.steps, shape.measures)
-    return [Span(start, rows[i], batch) for i, (start, batch) in enumerate(marks)]
+def _rows_of(
+    view: str, block: int, shape: _Shape, words: bytes, starts: list[int], batches: list[int], step_ms: int
+) -> Rows:
+    """One key's rows of dense chunks of one shape; raises CorruptChunk."""
+    table = np.frombuffer(words, "<u4").reshape(len(starts), shape.numbers)
+    found = rows_of_words(table, shape.width, shape.measures, starts, batches, step_ms)
+    if isinstance(found, int):
+        raise CorruptChunk(view, block, starts[found])
+    return Rows(*found)
 
 
 @njit(nogil=True, cache=True)
