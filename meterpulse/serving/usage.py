@@ -8,7 +8,6 @@ has no row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,16 +25,7 @@ from meterpulse.model.window import (
     local_midnight,
 )
 from meterpulse.speed.embedded import Engine
-from meterpulse.stores import Span, Store
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """n windows in order of time: start int64[n] ms, rows int64[n, measures], batch bool[n]."""
-
-    start: np.ndarray
-    rows: np.ndarray
-    batch: np.ndarray
+from meterpulse.stores import Rows, Store
 
 
 class UsageReader:
@@ -146,20 +136,13 @@ class UsageReader:
         live: Callable[[int, int], list[tuple[int, np.ndarray]]],
     ) -> Rows:
         now = live(low - low % WINDOW_MS, high)  # memory first: a window that moves to the store meanwhile is seen here
-        in_memory = np.array([start for start, _ in now], np.int64)
-        spans = self._store.spans(base, key, low - low % HOUR_MS, high)
-        parts = []
-        # Neighbouring spans of one length go through together.
-        first = 0
-        for last in range(1, len(spans) + 1):
-            if last == len(spans) or len(spans[last].rows) != len(spans[first].rows):
-                parts.append(_stacked(spans[first:last], step_ms, in_memory))
-                first = last
+        parts = self._store.series(base, key, low - low % HOUR_MS, high, step_ms)
+        if now and parts:
+            in_memory = np.array([start for start, _ in now], np.int64)
+            parts = [_without(part, in_memory) for part in parts]
         for start, found in now:
-            present = found[:, 0] != 0
-            parts.append(
-                Rows(start + np.flatnonzero(present) * step_ms, found[present], np.zeros(int(present.sum()), bool))
-            )
+            present = np.flatnonzero(found[:, 0])
+            parts.append(Rows(start + present * step_ms, found[present], np.zeros(len(present), bool)))
         every = _concat(parts, measures)
         inside = (every.start >= low) & (every.start < high)
         start = every.start[inside]
@@ -169,17 +152,14 @@ class UsageReader:
         return Rows(start[order], every.rows[inside][order], every.batch[inside][order])
 
 
-def _stacked(spans: list[Span], step_ms: int, in_memory: np.ndarray) -> Rows:
-    """The rows of spans of one length that are there, but for windows that memory knows better."""
-    rows = np.concatenate([span.rows for span in spans])
-    steps = np.arange(len(spans[0].rows))
-    at = (np.array([span.start_ms for span in spans], np.int64)[:, None] + steps * step_ms).reshape(-1)
-    bits = np.array([span.batch for span in spans], np.uint64)
-    batch = (bits[:, None] >> steps.astype(np.uint64) & np.uint64(1)).astype(bool).reshape(-1)
-    present = rows[:, 0] != 0
-    if len(in_memory):
-        present &= ~np.isin(at // WINDOW_MS * WINDOW_MS, in_memory)
-    return Rows(at[present], rows[present], batch[present])
+def _without(rows: Rows, in_memory: np.ndarray) -> Rows:
+    """Without the windows that memory knows better; they are newer than most."""
+    first = int(np.searchsorted(rows.start, in_memory[0]))
+    if first == len(rows.start):
+        return rows
+    kept = np.ones(len(rows.start), bool)
+    kept[first:] = ~np.isin(rows.start[first:] // WINDOW_MS * WINDOW_MS, in_memory)
+    return Rows(rows.start[kept], rows.rows[kept], rows.batch[kept])
 
 
 def _steady(read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -223,8 +203,8 @@ def _fold(every: Rows, target: np.ndarray) -> Rows:
 
 
 def _concat(parts: list[Rows], measures: int) -> Rows:
-    if not parts:
-        return _empty(measures)
+    if len(parts) < 2:
+        return parts[0] if parts else _empty(measures)
     return Rows(
         np.concatenate([p.start for p in parts]),
         np.concatenate([p.rows for p in parts]),
