@@ -73,6 +73,7 @@ class Server(Section):
     max_body_bytes: int = Field(64 << 20, ge=1024, le=1 << 30)
     max_waiting_bytes: int = Field(256 << 20, ge=1 << 20)
     shutdown_seconds: float = Field(2.0, gt=0, le=60)
+    areas_geojson: Path | None = None
 
 
 class Log(Section):

@@ -121,7 +121,9 @@ class Engine(Speed):
         readings, live = entry.record.readings, entry.record.live
         if len(readings):
             if live:
-                self.watermark.advance(entry.record.source, int(readings.start.max()), entry.record.received_ms)
+                newest = int(readings.start.max())
+                if newest >= self.retired_ms:  # a source that is late as a whole is not waited for
+                    self.watermark.advance(entry.record.source, newest, entry.record.received_ms)
                 self._apply_live(readings, entry.offset)
             else:
                 self.counters.imported += len(readings)

@@ -22,7 +22,7 @@ def run(
 ) -> None:
     """Serves until SIGINT or SIGTERM; open event streams do not hold it up."""
     app = create_app(p, answer_of=answer_of, replay=replay)
-    mount(app)
+    mount(app, areas_geojson=config.server.areas_geojson)
     front = with_intake(app, p, answer_of)
     settings = uvicorn.Config(
         front,
