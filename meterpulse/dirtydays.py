@@ -86,6 +86,7 @@ class Rebuilder:
                     day, boundary, builder, source.read, p.store, self._install, every,
                     np.array([every.index(z) for z in zones] or [0])[channel_zone],
                     np.array([every.index(z) for z in area_zones] or [0])[group_zone],
+                    lossy=day in p.lake.ask("holes"),
                 )  # fmt: skip
             except CorruptFile as error:
                 p.alarm(p.lake.ask("repair", path=error.path))

@@ -188,6 +188,10 @@ class _Child:
 
     def run(self) -> None:
         """Until the parent closes the pipe."""
+        for hole in self._lake.holes():  # a repair that a crash cut short
+            if hole.first >= self._logged.first:
+                with contextlib.suppress(ValueError, OSError, CorruptEntry):
+                    self._refill(hole)
         self._say(position=self._lake.position)
         while True:
             try:
@@ -299,6 +303,10 @@ class _Child:
 
     def _do_files(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         return [asdict(f) for f in self._lake.files(request["day"])]
+
+    def _do_holes(self, request: dict[str, Any]) -> list[int]:
+        """The days that have lost readings."""
+        return sorted({hole.day for hole in self._lake.holes()})
 
     def _do_repair(self, request: dict[str, Any]) -> str:
         """Takes a damaged file out; fills the hole from the log where the log still has it."""

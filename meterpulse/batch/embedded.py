@@ -14,7 +14,7 @@ from meterpulse.model.groups import fold_up
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, WINDOWS_A_DAY
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Store
-from meterpulse.stores.rollup import hour_chunks, longer
+from meterpulse.stores.rollup import day_rows, hour_chunks, longer
 
 BUCKET = 1_024  # channels at a time: 71 MB for the readings that stand, 14 MB of cells
 SLOTS_A_DAY = DAY_MS // c.SLOT_MS
@@ -112,11 +112,13 @@ def rebuild(
     zones: list[str],
     channel_zone: np.ndarray,
     group_zone: np.ndarray,
+    *,
+    lossy: bool = False,
 ) -> DayReport:
     """Rebuilds the day's windows before `boundary_ms` in the store. `install` runs a write while nobody else writes windows.
 
     channel_zone and group_zone are indices into `zones` by channel and by group. A day whose end is not retired gets its hours
-    and local days later, from the windows.
+    and local days later, from the windows. `lossy`: the lake has lost readings of this day; what the store has of them stays.
     """
     began = time.perf_counter()
     written: set[int] = set()
@@ -128,19 +130,19 @@ def rebuild(
     }
     for block, rows in builder.build(day, read):
         kind = channel_zone[block * BLOCK : block * BLOCK + len(rows)]
-        install(lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones))
+        install(lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones, lossy))
         written.add(block)
         crash_point("batch.block")
     for block in blocks_before - written:  # nothing is left of it: the readings were dropped from the lake
         keys = min(BLOCK, len(channel_zone) - block * BLOCK)
         rows = np.zeros((keys, WINDOWS_A_DAY, c.ROW), np.int64)
         kind = channel_zone[block * BLOCK : block * BLOCK + keys]
-        install(lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones))
+        install(lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones, lossy))
     area = builder.area_rows()
     for block in range(-(-len(area) // BLOCK)):
         part = area[block * BLOCK : (block + 1) * BLOCK]
         kind = group_zone[block * BLOCK : block * BLOCK + len(part)]
-        install(lambda b=block, r=part, k=kind: _write(store, "area_1m", b, day, r, boundary_ms, whole, k, zones))
+        install(lambda b=block, r=part, k=kind: _write(store, "area_1m", b, day, r, boundary_ms, whole, k, zones, lossy))
     crash_point("batch.day")
     return DayReport(day, builder.rows, builder.effective, boundary_ms, time.perf_counter() - began)
 
@@ -155,31 +157,24 @@ def _write(
     whole: bool,
     kind: np.ndarray,
     zones: list[str],
+    lossy: bool,
 ) -> None:
+    """A block's day into the store. Single windows of hours that are now whole go, or they would stand beside their hour."""
+    if lossy:
+        rows = _fuller(store, view, block, day, rows)
     chunks = _chunks(store, view, block, day, rows, boundary_ms, whole, kind, zones)
     until = boundary_ms - boundary_ms % HOUR_MS
     singles = [s for s in store.starts(view, block, day * DAY_MS, min((day + 1) * DAY_MS, until)) if s % HOUR_MS]
     store.write(chunks, remove=[(view, block, s) for s in singles])
 
 
-def _put(
-    store: Store,
-    view: str,
-    block: int,
-    day: int,
-    rows: np.ndarray,
-    boundary_ms: int,
-    whole: bool,
-    kind: np.ndarray,
-    zones: list[str],
-) -> None:
-    """A block's day into the store. Single windows of hours that are now whole go, or they would stand beside their hour."""
-    complete = boundary_ms - boundary_ms % HOUR_MS
-    single = [s for s in store.starts(view, block, day * DAY_MS, min(complete, (day + 1) * DAY_MS)) if s % HOUR_MS]
-    store.write(
-        _chunks(store, view, block, day, rows, boundary_ms, whole, kind, zones),
-        remove=[(view, block, s) for s in single],
-    )
+def _fuller(store: Store, view: str, block: int, day: int, rows: np.ndarray) -> np.ndarray:
+    """Where the lake has lost readings: the stored rows stand that were made of more readings than the lake still has."""
+    try:
+        stored, _ = day_rows(store, view, block, day, len(rows), rows.shape[2])
+    except CorruptChunk:
+        return rows
+    return rows if stored is None else np.where(stored[:, :, :1] > rows[:, :, :1], stored, rows)
 
 
 def _chunks(

@@ -25,10 +25,13 @@ SCALE = {"kWh": 10**6, "m3": 10**6, "L": 10**3}  # thousandths of the base unit 
 NOON = int(datetime(2026, 4, 1, 12, tzinfo=UTC).timestamp() * 1000)
 
 
-
 def config_for(data: Path, **sections: dict[str, Any]) -> Config:
     """Quick to settle: what is idle for a second is not waited for."""
-    quick = {"speed": {"idle_seconds": 1, "checkpoint_seconds": 1}, "lake": {"commit_seconds": 1}, "batch": {"quiet_seconds": 0}}
+    quick = {
+        "speed": {"idle_seconds": 1, "checkpoint_seconds": 1},
+        "lake": {"commit_seconds": 1},
+        "batch": {"quiet_seconds": 0},
+    }
     merged = {name: quick.get(name, {}) | sections.get(name, {}) for name in {*quick, *sections}}
     return load({"data": str(data), "log": {"max_bytes": 1 << 30}, "stores": {"max_bytes": 1 << 30}} | merged)
 
@@ -66,7 +69,15 @@ def line_of(reading: Reading, unit: str) -> str:
 class City:
     """Opens, closes and reopens a pipeline; everything sent goes to the oracle when it is acknowledged."""
 
-    def __init__(self, data: Path, shapes: list[dict[str, Any]], *, now_ms: int = NOON, config: Config | None = None, nested: bool = True):
+    def __init__(
+        self,
+        data: Path,
+        shapes: list[dict[str, Any]],
+        *,
+        now_ms: int = NOON,
+        config: Config | None = None,
+        nested: bool = True,
+    ):
         self.data, self.shapes, self.now_ms = data, {s["id"]: s for s in shapes}, now_ms
         self.config = config or config_for(data)
         self.pipeline = self._open()
@@ -81,7 +92,10 @@ class City:
                 self.pipeline.registry.add_area(area, parent=parents[area])
         done = self.pipeline.registry.register([Channel.from_dict(s) for s in shapes])
         assert done.created == len(shapes) and not done.errors
-        zones = {name: self.pipeline.registry.areas.time_zone[self.pipeline.registry.areas.index(name)] for name in {*areas, *parents}}
+        zones = {
+            name: self.pipeline.registry.areas.time_zone[self.pipeline.registry.areas.index(name)]
+            for name in {*areas, *parents}
+        }
         self.oracle = Oracle(self.shapes, parents, zones)
 
     def _open(self) -> Pipeline:
@@ -127,7 +141,9 @@ class City:
 
     def answer(self, grain: str, **who: str) -> dict[datetime | date, Row]:
         """What /v1/usage says, in thousandths, keyed as the oracle does."""
-        body = json.loads(as_json(usage(self.pipeline, UsageQuery(grain=grain, **who, **self._span()))), parse_float=Decimal)
+        body = json.loads(
+            as_json(usage(self.pipeline, UsageQuery(grain=grain, **who, **self._span()))), parse_float=Decimal
+        )
         scale, rows = SCALE[body["unit"]], {}
         for row in body["rows"]:
             at = datetime.fromisoformat(row["start"])
@@ -140,7 +156,9 @@ class City:
     def _span(self) -> dict[str, str]:
         starts = [start for _, start in self.oracle.standing] or [self.now_ms]
         low, high = min(starts) - 3 * 86_400_000, max(starts) + 3 * 86_400_000
-        return {name: datetime.fromtimestamp(at // 1000, UTC).isoformat() for name, at in (("start", low), ("end", high))}
+        return {
+            name: datetime.fromtimestamp(at // 1000, UTC).isoformat() for name, at in (("start", low), ("end", high))
+        }
 
     def differences(self) -> list[str]:
         """Every window of every channel and area that is not what the oracle says."""

@@ -96,5 +96,7 @@ def _windows(readings: list[Reading], grain: str, zone: str, *, with_last: bool)
     rows = {}
     for window, group in groups.items():
         quantities = [r.quantity for r in group]
-        rows[window] = Row(len(group), sum(quantities), min(quantities), max(quantities), quantities[-1] if with_last else None)
+        rows[window] = Row(
+            len(group), sum(quantities), min(quantities), max(quantities), quantities[-1] if with_last else None
+        )
     return rows

@@ -34,7 +34,9 @@ class Lives:
         self.sent_again = 0
         here = Path(crash.__file__)
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parents[2]), *sys.path])}
-        self.script = subprocess.Popen([sys.executable, str(here)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self.script = subprocess.Popen(
+            [sys.executable, str(here)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
 
     def close(self) -> None:
         self.script.stdin.close()
@@ -47,7 +49,14 @@ class Lives:
 
     def live(self, *, at: str = "", kill_after: float | None = None, group: bool = True, pause: float = 0.002) -> bool:
         """One life: killed at a named point, or `kill_after` seconds after it opened. Was it killed by the point?"""
-        job = {"data": str(self.data), "seed": self.seed, "count": self.count, "first": self.acknowledged, "at": at, "pause": pause}
+        job = {
+            "data": str(self.data),
+            "seed": self.seed,
+            "count": self.count,
+            "first": self.acknowledged,
+            "at": at,
+            "pause": pause,
+        }
         self.script.stdin.write(json.dumps(job).encode() + b"\n")
         self.script.stdin.flush()
         pid = int(self._line().removeprefix("born "))
@@ -59,7 +68,9 @@ class Lives:
                 killed = True
                 with contextlib.suppress(ProcessLookupError):
                     (os.killpg if group else os.kill)(pid, signal.SIGKILL)
-            ready, _, _ = select.select([self.script.stdout], [], [], max(0.0, min(0.05, deadline - time.monotonic())) if not killed else 10)
+            ready, _, _ = select.select(
+                [self.script.stdout], [], [], max(0.0, min(0.05, deadline - time.monotonic())) if not killed else 10
+            )
             if not ready:
                 continue
             said, _, rest = self.script.stdout.readline().decode().strip().partition(" ")
@@ -117,7 +128,9 @@ def test_killed_at_each_named_point_nothing_acknowledged_is_lost_and_nothing_cou
         for point in reached:
             in_the_lake = point.startswith("lake.")  # kills the lake's process, and the life goes on for a while
             patience = 1.5 if in_the_lake else 2.5 if round_ else 20
-            reached[point] += lives.live(at=f"{point}:{1 + rng.randrange(1 + round_)}", kill_after=patience) or in_the_lake
+            reached[point] += (
+                lives.live(at=f"{point}:{1 + rng.randrange(1 + round_)}", kill_after=patience) or in_the_lake
+            )
         if round_ % 3 == 2:
             lives.check()
     lives.check()
