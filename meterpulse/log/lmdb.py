@@ -21,6 +21,7 @@ import lmdb
 from meterpulse.log import CorruptEntry, Entry, Log, LogFull, Quarantined, Record
 from meterpulse.log.packed import decode, decode_bad, encode, encode_bad, find_bad, find_entries
 from meterpulse.model.gate import Gate
+from meterpulse.model.mapfile import check_short, fill_up, is_short
 
 _KEY = struct.Struct(">Q")
 _NEXT = struct.Struct("<QQQ")  # next offset, rows so far, next quarantine key
@@ -64,26 +65,33 @@ class LmdbLog(Log):
             create=not self._readonly,
         )  # fmt: skip
         try:
-            size = (self._directory / "data.mdb").stat().st_size
-            wanted = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
-            if size < wanted and not self._readonly:
-                raise lmdb.CorruptedError(f"the file has {size} bytes of {wanted}")
+            file = self._directory / "data.mdb"
+            short = not self._readonly and is_short(self._env, file)
+            if short:
+                check_short(self._env, file)
             self._entries = self._env.open_db(b"entries", create=not self._readonly)
             self._bad = self._env.open_db(b"quarantine", create=not self._readonly)
             self._meta = self._env.open_db(b"meta", create=not self._readonly)
             if not self._readonly:
-                self._walk()
+                self._walk(read=short)
             with self._env.begin(buffers=True) as txn:
                 self._load(txn)
         except lmdb.Error:
             self._env.close()
             raise
 
-    def _walk(self) -> None:
-        """Every entry can be reached; raises lmdb.Error. What it holds is checked when it is read."""
+    def _walk(self, *, read: bool) -> None:
+        """Every entry can be reached; raises lmdb.Error. What it holds is checked when it is read, or now."""
         with self._env.begin(buffers=True) as txn:
-            for database in (self._entries, self._bad):
-                found = sum(1 for _ in txn.cursor(database))
+            for database, decoder in ((self._entries, decode), (self._bad, decode_bad)):
+                found = 0
+                for key, value in txn.cursor(database):
+                    found += 1
+                    if read:
+                        try:
+                            decoder(_KEY.unpack(key)[0], bytes(value))
+                        except (CorruptEntry, ValueError) as error:
+                            raise lmdb.CorruptedError(str(error)) from error
                 if found != txn.stat(database)["entries"]:
                     raise lmdb.CorruptedError(f"{found} of {txn.stat(database)['entries']} entries can be reached")
 
@@ -151,6 +159,7 @@ class LmdbLog(Log):
                 if "No space" in str(error) or getattr(error, "errno", None) == 28:
                     raise LogFull(f"no space left for the log in {self._directory}") from error
                 raise OSError(f"the log could not be written: {error}") from error
+            fill_up(self._env, self._directory / "data.mdb")
             self.end, self.rows, self._next_bad = end, rows, next_bad
             self.first = max(self.first, trimmed)
             self._appends += 1

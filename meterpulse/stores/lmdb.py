@@ -21,6 +21,7 @@ import xxhash
 from numba import njit
 
 from meterpulse.model.gate import Gate
+from meterpulse.model.mapfile import check_short, fill_up, is_short
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Rows, Span, Store, StoreDamaged, StoreFull
 from meterpulse.stores.dense import rows_of_words
 
@@ -64,9 +65,8 @@ class LmdbStore(Store):
             readahead=False,
         )  # fmt: skip
         try:
-            wanted = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
-            if not self._readonly and file.stat().st_size < wanted:
-                raise lmdb.CorruptedError(f"the file has {file.stat().st_size} bytes of {wanted}")
+            if not self._readonly and is_short(self._env, file):
+                check_short(self._env, file)
             self._chunks = self._env.open_db(b"chunks", create=not self._readonly)
             self._notes = self._env.open_db(b"notes", create=not self._readonly)
         except lmdb.Error:
@@ -119,6 +119,7 @@ class LmdbStore(Store):
                     txn.put(name.encode(), value, db=self._notes) if value else txn.delete(
                         name.encode(), db=self._notes
                     )
+            fill_up(self._env, self._directory / "data.mdb")
         except lmdb.MapFullError as error:
             raise StoreFull(
                 "the store has reached its size limit; shorten a retention or raise stores.max_bytes"

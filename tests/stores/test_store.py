@@ -176,15 +176,22 @@ def test_times_before_1970_sort_before_those_after(store):
     assert [s.start_ms for s in store.spans("usage_5m", 0, -DAY_MS, DAY_MS)] == [-DAY_MS, -HOUR_MS, 0, HOUR_MS]
 
 
-@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
-def test_a_store_cut_short_begins_anew_and_says_so(tmp_path, part):
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.9, 0.99])
+def test_a_store_cut_short_begins_anew_or_knows_which_chunks_are_damaged(tmp_path, part):
     store = LmdbStore(tmp_path, 64 << 20)
     for hour in range(20):
         store.write([Chunk("usage_5m", 0, WHEN + hour * HOUR_MS, rows(hour, 500, 12))])
     store.close()
     os.truncate(tmp_path / "data.mdb", int((tmp_path / "data.mdb").stat().st_size * part))
     store = LmdbStore(tmp_path, 64 << 20)
-    assert "begins anew" in store.salvaged and store.starts("usage_5m", 0, 0, 1 << 60) == []
+    if store.salvaged:
+        assert "begins anew" in store.salvaged and store.starts("usage_5m", 0, 0, 1 << 60) == []
+    else:
+        damaged = {error.start_ms for error in store.verify()}
+        assert damaged and part > 0.8
+        for hour in range(20):
+            if WHEN + hour * HOUR_MS not in damaged:
+                assert np.array_equal(store.chunk("usage_5m", 0, WHEN + hour * HOUR_MS).rows, rows(hour, 500, 12))
     store.write([Chunk("usage_5m", 0, WHEN, rows(1, 4, 12))])
     store.close()
     store = LmdbStore(tmp_path, 64 << 20)

@@ -1,0 +1,42 @@
+"""What LMDB files need beside LMDB: to be told from files that were cut short.
+
+A transaction may use pages at the end and give them back before it commits; then they are counted and not written, and a good
+file is shorter than its page count. So the end is filled up after each commit, and a file that is short when it is opened is
+read as a whole: if all that is referred to is there, nothing is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import lmdb
+
+
+def is_short(env: lmdb.Environment, file: Path) -> bool:
+    """Has the file fewer bytes than the pages that were counted?"""
+    return file.stat().st_size < _wanted(env)
+
+
+def fill_up(env: lmdb.Environment, file: Path) -> None:
+    """Makes the file as long as its pages; what is added is a hole."""
+    wanted = _wanted(env)
+    if file.stat().st_size < wanted:
+        os.truncate(file, wanted)
+
+
+def check_short(env: lmdb.Environment, file: Path) -> None:
+    """Fills the file up and follows every page from the roots, the free ones too; raises lmdb.Error where one is missing."""
+    have = file.stat().st_size
+    fill_up(env, file)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        env.copyfd(nowhere, compact=True)
+    except lmdb.Error as error:
+        raise lmdb.CorruptedError(f"the file has {have} bytes of {_wanted(env)}") from error
+    finally:
+        os.close(nowhere)
+
+
+def _wanted(env: lmdb.Environment) -> int:
+    return int((env.info()["last_pgno"] + 1) * env.stat()["psize"])
