@@ -80,9 +80,11 @@ def create_app(
     return app
 
 
-def with_intake(app: Any, p: Pipeline, answer_of: Callable[[Any], dict[str, Any]]) -> Any:
+def with_intake(
+    app: Any, p: Pipeline, answer_of: Callable[[Any], dict[str, Any]], intake: Intake | None = None
+) -> Any:
     """The application with POST /v1/readings in front of it."""
-    intake = Intake(p, answer_of)
+    intake = intake or Intake(p, answer_of)
 
     async def front(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == PATH:

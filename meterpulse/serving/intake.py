@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PATH = "/v1/readings"
 _ON_THE_LOOP = 4_096
-_SLOW_BODY_SECONDS = 60
+SLOW_BODY_SECONDS = 60
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -61,33 +61,47 @@ class Intake:
         source = query.get("source", ["http"])[-1][:200]
         layout = query.get("layout", ["canonical"])[-1]
         length = int(headers[b"content-length"]) if headers.get(b"content-length", b"").isdigit() else 0
-        if length > self._max_bytes:
-            raise Problem(413, "too-large", "The body is too large", f"It has {length} bytes; send at most {self._max_bytes} at a time.")
-        if self._held + length > self._max_waiting and self._held:
-            raise Problem(503, "busy", "Too many bodies at once", "Send the body again in a moment.", retry_after_seconds=1)
+        self.admit(length)
+        held = length
+        self._held += held
         try:
-            held = length
-            self._held += held
-            async with asyncio.timeout(_SLOW_BODY_SECONDS):
+            async with asyncio.timeout(SLOW_BODY_SECONDS):
                 body = await self._body(receive)
             if not length:
                 held = len(body)
                 self._held += held
             if encoding:
                 body = decompress(body, encoding, self._max_bytes)
-            loop = asyncio.get_running_loop()
-            if len(body) <= _ON_THE_LOOP:
-                decoded = self._p.take(body, media_type, source, layout)
-            else:
-                decoded = await loop.run_in_executor(self._threads, self._p.take, body, media_type, source, layout)
-            del body
-            if len(decoded.readings) or decoded.rejected:
-                await self._p.submit(decoded, source, loop)
-            return orjson.dumps(self._answer_of(decoded))
+            return await self.whole(body, media_type, source, layout)
         except TimeoutError:
-            raise Problem(408, "slow", "The body did not arrive", f"It took more than {_SLOW_BODY_SECONDS} s.") from None
+            raise slow() from None
         finally:
             self._held -= held
+
+    def admit(self, length: int) -> None:
+        """Raises Problem 413 and 503 where a body of `length` bytes is not read."""
+        if length > self._max_bytes:
+            detail = f"It has {length} bytes; send at most {self._max_bytes} at a time."
+            raise Problem(413, "too-large", "The body is too large", detail)
+        if self._held + length > self._max_waiting and self._held:
+            detail = "Send the body again in a moment."
+            raise Problem(503, "busy", "Too many bodies at once", detail, retry_after_seconds=1)
+
+    def hold(self, bytes_more: int) -> None:
+        """Counts bytes that are held for a body, or with a minus that are not any more."""
+        self._held += bytes_more
+
+    async def whole(self, body: bytes | bytearray, media_type: str, source: str, layout: str) -> bytes:
+        """Decodes, logs, and gives the answer when it is on disk. Raises Problem and OSError."""
+        loop = asyncio.get_running_loop()
+        if len(body) <= _ON_THE_LOOP:
+            decoded = self._p.take(bytes(body), media_type, source, layout)
+        else:
+            decoded = await loop.run_in_executor(self._threads, self._p.take, body, media_type, source, layout)
+        del body
+        if len(decoded.readings) or decoded.rejected:
+            await self._p.submit(decoded, source, loop)
+        return orjson.dumps(self._answer_of(decoded))
 
     async def _body(self, receive: Receive) -> bytes:
         message = await receive()
@@ -96,7 +110,9 @@ class Intake:
         if not message.get("more_body"):
             body = message.get("body", b"")
             if len(body) > self._max_bytes:
-                raise Problem(413, "too-large", "The body is too large", f"Send at most {self._max_bytes} bytes at a time.")
+                raise Problem(
+                    413, "too-large", "The body is too large", f"Send at most {self._max_bytes} bytes at a time."
+                )
             return body
         parts, size = [message.get("body", b"")], len(message.get("body", b""))
         while message.get("more_body"):
@@ -106,11 +122,18 @@ class Intake:
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > self._max_bytes:
-                raise Problem(413, "too-large", "The body is too large", f"Send at most {self._max_bytes} bytes at a time.")
+                raise Problem(
+                    413, "too-large", "The body is too large", f"Send at most {self._max_bytes} bytes at a time."
+                )
         return b"".join(parts)
 
 
 _WANTED = frozenset((b"content-type", b"content-encoding", b"content-length"))
+
+
+def slow() -> Problem:
+    """A body took too long."""
+    return Problem(408, "slow", "The body did not arrive", f"It took more than {SLOW_BODY_SECONDS} s.")
 
 
 async def send_problem(send: Send, problem: Problem, *, close: bool = False) -> None:

@@ -1,9 +1,9 @@
-"""A short way through the HTTP server for what meters and pages do all day: POST /v1/readings with a small body, and GET
-/v1/usage, each in one segment.
+"""A short way through the HTTP server for what meters and pages do all day: POST /v1/readings and GET /v1/usage.
 
-Such a request is recognised by its head, which a kept connection repeats; it makes no task, no scope and no events. All
-else (other paths, chunked bodies, compressed ones, half requests, pipelining, anything unusual) is left to uvicorn, whose
-parser sees every byte that is not answered here.
+Such a request is recognised by its head, which a kept connection repeats and which has to come in one segment. A small body
+makes no task, no scope and no events; a large one is copied once, to where it is decoded, and not four times. All else
+(other paths, chunked or compressed bodies, half heads, anything unusual) is left to uvicorn, whose parser sees every byte
+that is not answered here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from urllib.parse import parse_qs
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from meterpulse.ingest import ARROW
 from meterpulse.model.problem import Problem
+from meterpulse.serving.intake import SLOW_BODY_SECONDS, Intake, slow
 from meterpulse.serving.quick import QuickUsage
-from meterpulse.serving.together import SMALL_BYTES, Small, Together
+from meterpulse.serving.together import SMALL_BYTES, Small, Together, problem_of
 
 _BEGIN = b"POST /v1/readings"
 _ASK = b"GET /v1/usage?"
@@ -47,7 +49,7 @@ _plain: dict[bytes, bool] = {}  # the headers of a GET: are they usual?
 
 
 def head_of(head: bytes) -> Head | None:
-    """The head of a small POST /v1/readings, without its last empty line; None where it has anything unusual about it."""
+    """The head of a POST /v1/readings, without its last empty line; None where it has anything unusual about it."""
     try:
         return _heads[head]
     except KeyError:
@@ -63,7 +65,7 @@ def _parsed(head: bytes) -> Head | None:
     if line is None or headers is None or len(head) > _HEAD_BYTES:
         return None
     length = headers.get(b"content-length", b"")
-    if not length.isdigit() or len(length) > 5 or not 0 < int(length) <= SMALL_BYTES:
+    if not length.isdigit() or len(length) > 12 or int(length) == 0:
         return None
     query = parse_qs(line[1].decode("latin-1")) if line[1] else {}
     return Head(
@@ -117,19 +119,53 @@ def _common(headers: list[tuple[bytes, bytes]]) -> bytes:
     return _spelled[1]
 
 
-def protocol_of(together: Together, quick: QuickUsage) -> type[asyncio.Protocol]:
+class _Coming:
+    """A body that arrives: an Arrow stream is put together in one buffer, which the decoder reads where it lies."""
+
+    def __init__(self, head: Head):
+        self.head, self.got = head, 0
+        self.is_arrow = head.media_type.startswith(ARROW) and head.length > SMALL_BYTES
+        self._buffer = bytearray(head.length if self.is_arrow else 0)
+        self._parts: list[bytes] = []
+
+    def take(self, data: bytes) -> bytes:
+        """Takes what belongs to the body; what is left of `data` stands behind it."""
+        own = data[: self.head.length - self.got]
+        if self.is_arrow:
+            self._buffer[self.got : self.got + len(own)] = own
+        else:
+            self._parts.append(own)
+        self.got += len(own)
+        return data[len(own) :]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is here."""
+        return self.got == self.head.length
+
+    def body(self) -> bytes | bytearray:
+        """All of it."""
+        return self._buffer if self.is_arrow else b"".join(self._parts)
+
+
+def protocol_of(intake: Intake, together: Together, quick: QuickUsage) -> type[asyncio.Protocol]:
     """The class that uvicorn makes its connections of."""
 
     class Wire(HttpToolsProtocol):
-        """One connection: at most one small body of it is under way, and what arrives behind it waits."""
+        """One connection: at most one body of it is under way, and what arrives behind it waits."""
 
         def __init__(self, *arguments: Any, **named: Any):
             super().__init__(*arguments, **named)
             self._between = True  # no half message is in uvicorn's parser
             self._is_under_way, self._closes = False, False
+            self._coming: _Coming | None = None
+            self._patience: asyncio.TimerHandle | None = None
             self._behind = b""
 
         def data_received(self, data: bytes) -> None:
+            if self._coming is not None:
+                self._more(self._coming, data)
+                return
             if self._is_under_way:
                 self._behind += data
                 self.flow.pause_reading()
@@ -137,10 +173,11 @@ def protocol_of(together: Together, quick: QuickUsage) -> type[asyncio.Protocol]
             if self._is_free and data.startswith(_BEGIN):
                 end = data.find(_END)
                 head = head_of(data[:end]) if end > 0 else None
-                if head is not None and len(data) == end + 4 + head.length:
+                if head is not None and self._admits(head):
                     self._unset_keepalive_if_required()
                     self._is_under_way = True
-                    together.add(Small(data[end + 4 :], head.media_type, head.source, head.layout, self._reply))
+                    intake.hold(head.length)
+                    self._more(_Coming(head), data[end + 4 :])
                     return
             elif self._is_free and data.startswith(_ASK) and (query := query_of(data)) is not None:
                 answer = quick(query)
@@ -148,6 +185,61 @@ def protocol_of(together: Together, quick: QuickUsage) -> type[asyncio.Protocol]
                     self._reply(answer)
                     return
             super().data_received(data)
+
+        def _admits(self, head: Head) -> bool:
+            """Where not, the general way says why."""
+            try:
+                intake.admit(head.length)
+            except Problem:
+                return False
+            return True
+
+        def _more(self, coming: _Coming, data: bytes) -> None:
+            rest = coming.take(data)
+            if not coming.is_whole:
+                if self._coming is None:
+                    self._coming = coming
+                    self._patience = self.loop.call_later(SLOW_BODY_SECONDS, self._lose_patience)
+                return
+            self._stop_waiting()
+            self._behind = rest
+            head, body = coming.head, coming.body()
+            if len(body) <= SMALL_BYTES:
+                intake.hold(-len(body))
+                together.add(Small(bytes(body), head.media_type, head.source, head.layout, self._reply))
+                return
+            task = self.loop.create_task(self._decode(body, head))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+        async def _decode(self, body: bytes | bytearray, head: Head) -> None:
+            answer: bytes | Problem
+            try:
+                answer = await intake.whole(body, head.media_type, head.source, head.layout)
+            except Exception as error:
+                answer = problem_of(error)
+            finally:
+                intake.hold(-head.length)
+            self._reply(answer)
+
+        def _stop_waiting(self) -> None:
+            self._coming = None
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+
+        def _lose_patience(self) -> None:
+            if self._coming is not None:
+                intake.hold(-self._coming.head.length)
+                self._stop_waiting()
+                self._closes = True
+                self._reply(slow())
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._coming is not None:
+                intake.hold(-self._coming.head.length)
+                self._stop_waiting()
+            super().connection_lost(exc)
 
         @property
         def _is_free(self) -> bool:

@@ -11,6 +11,7 @@ import uvicorn
 
 from meterpulse.config import Config
 from meterpulse.serving.http import create_app, with_intake
+from meterpulse.serving.intake import Intake
 from meterpulse.serving.quick import QuickUsage
 from meterpulse.serving.together import Together
 from meterpulse.serving.wire import protocol_of
@@ -23,13 +24,14 @@ def run(
     """Serves until SIGINT or SIGTERM; open event streams do not hold it up."""
     app = create_app(p, answer_of=answer_of, replay=replay)
     mount(app, areas_geojson=config.server.areas_geojson)
-    front = with_intake(app, p, answer_of)
+    intake = Intake(p, answer_of)
+    front = with_intake(app, p, answer_of, intake)
     settings = uvicorn.Config(
         front,
         log_level="warning",
         access_log=False,
         loop="uvloop",
-        http=protocol_of(Together(p, answer_of), QuickUsage(p)),
+        http=protocol_of(intake, Together(p, answer_of), QuickUsage(p)),
         lifespan="on",
         backlog=2048,
         timeout_graceful_shutdown=int(max(1, config.server.shutdown_seconds)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
@@ -9,12 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from meterpulse.config import load
 from meterpulse.model.channel import Channel
 from meterpulse.pipeline import Pipeline, answer, replay_quarantine
-from meterpulse.serving.together import SMALL_BYTES
 from meterpulse.serving.wire import Head, head_of, query_of
 
 HEAD = b"POST /v1/readings HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
@@ -25,6 +26,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     import uvicorn
 
     from meterpulse.serving.http import create_app, with_intake
+    from meterpulse.serving.intake import Intake
     from meterpulse.serving.quick import QuickUsage
     from meterpulse.serving.together import Together
     from meterpulse.serving.wire import protocol_of
@@ -32,10 +34,11 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     data: Path = tmp_path_factory.mktemp("city")
     with Pipeline.open(load({"data": str(data)})) as p:
         p.registry.register([Channel(f"E-{i}", "electricity", "kWh") for i in range(100)], at_ms=0)
-        app = with_intake(create_app(p, answer_of=answer, replay=replay_quarantine), p, answer)
+        intake = Intake(p, answer)
+        app = with_intake(create_app(p, answer_of=answer, replay=replay_quarantine), p, answer, intake)
         listener = socket.create_server(("127.0.0.1", 0))
         settings = uvicorn.Config(
-            app, http=protocol_of(Together(p, answer), QuickUsage(p)), log_level="warning", lifespan="on"
+            app, http=protocol_of(intake, Together(p, answer), QuickUsage(p)), log_level="warning", lifespan="on"
         )
         server = uvicorn.Server(settings)
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -138,10 +141,53 @@ def test_an_unusual_head_is_left_to_the_parser(unusual: bytes) -> None:
     assert head_of(plain + b"\r\n" + unusual.removesuffix(b"\r\n")) is None
 
 
-@pytest.mark.parametrize(
-    "length", [b"", b"0", b"-1", b"+5", b"5 5", b"1_0", str(SMALL_BYTES + 1).encode(), b"99999999999"]
-)
-def test_a_length_that_is_not_small_and_plain_is_left_to_the_parser(length: bytes) -> None:
+def large(rows: int) -> tuple[bytes, bytes]:
+    """An Arrow stream and an NDJSON body of the same rows."""
+    now = int(time.time()) // 5 * 5 - 1200
+    at = [(now + i // 100 * 5) * 1000 for i in range(rows)]
+    table = pa.table(
+        {
+            "channel": pa.array([i % 100 for i in range(rows)], pa.uint32()),
+            "start": pa.array(at, pa.timestamp("ms", "UTC")),
+            "seconds": pa.array([5] * rows, pa.int32()),
+            "quantity": pa.array(range(rows), pa.int64()),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    stamps = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms // 1000)) for ms in at]
+    lines = [f'{{"channel":"E-{i % 100}","start":"{stamps[i]}","quantity":{i}}}' for i in range(rows)]
+    return sink.getvalue().to_pybytes(), "\n".join(lines).encode()
+
+
+@pytest.mark.parametrize("cuts", [[], [7], [1, 2, 3, 60_000], [-1], [30_000, 30_001, -9]])
+def test_a_large_body_in_any_pieces_counts_once_and_what_is_behind_it_is_answered(port: int, cuts: list[int]) -> None:
+    arrow, lines = large(5_000)
+    for kind, body in ((b"application/vnd.apache.arrow.stream", arrow), (b"application/x-ndjson", lines)):
+        head = HEAD.replace(b"application/json", kind) + str(len(body)).encode() + b"\r\n\r\n"
+        whole = head + body + request(reading("E-5"))
+        places = [0, len(head), *sorted(len(head) + c % len(body) for c in cuts), len(whole)]
+        parts = [whole[low:high] for low, high in itertools.pairwise(places)]
+        assert [a["accepted"] for _, a in talk(port, *parts, count=2)] == [5_000, 1]
+
+
+def test_a_body_that_breaks_off_leaves_nothing_behind(port: int) -> None:
+    arrow, _ = large(5_000)
+    head = HEAD.replace(b"application/json", b"application/vnd.apache.arrow.stream")
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(head + b"60000000\r\n\r\n" + arrow)
+    assert talk(port, request(reading("E-6")))[0][0] == 200
+    assert talk(port, head + b"%d\r\n\r\n" % len(arrow) + arrow)[0][1]["accepted"] == 5_000
+
+
+def test_a_body_beyond_the_limit_is_refused_before_it_is_read(port: int) -> None:
+    assert talk(port, HEAD + b"99999999999\r\n\r\n{")[0][0] == 413
+
+
+@pytest.mark.parametrize("length", [b"", b"0", b"-1", b"+5", b"5 5", b"1_0", b"9" * 30])
+def test_a_length_that_is_not_plain_is_left_to_the_parser(length: bytes) -> None:
     assert head_of(HEAD + length) is None
 
 
