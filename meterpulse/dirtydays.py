@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
 _log = logging.getLogger("meterpulse.batch")
-_ROWS_AT_ONCE = 4 << 20
+_ROWS_AT_ONCE, _PASSES = 2 << 20, 32  # of a day's rows in memory; of a day's files, however many rows it has
+_SHORT_SECONDS = 4  # longer rebuilds take a tenth of the time at most
 _PARTIAL_SECONDS = 60
 
 
 class Rebuilder:
-    """One thread. A day waits `batch.quiet_seconds` after its rebuild, or twice as long as that took."""
+    """One thread. A day waits `batch.quiet_seconds` after its rebuild, or a few times as long as that took."""
 
     def __init__(self, pipeline: Pipeline):
         self._p = pipeline
@@ -153,7 +154,8 @@ class Rebuilder:
                 took = time.monotonic() - began
                 mark = p.engine.marks.get(day)
                 state = (mark.after_offset, min(mark.window_end_ms, p.keeper.boundary_ms)) if mark else None
-                self._not_before[day] = (time.monotonic() + max(p.config.batch.quiet_seconds, 2 * took), state)
+                pause = max(p.config.batch.quiet_seconds, took * (2 if took < _SHORT_SECONDS else 9))
+                self._not_before[day] = (time.monotonic() + pause, state)
                 if len(self._not_before) > 10_000:
                     self._not_before.clear()
 
@@ -180,7 +182,7 @@ class _Buckets:
 
     def __init__(self, files: list[LakeFile], channels: int):
         rows = sum(f.rows for f in files)
-        spans = max(1, -(-rows // _ROWS_AT_ONCE))
+        spans = min(max(1, -(-rows // _ROWS_AT_ONCE)), _PASSES)
         self._files = files
         self._width = max(BUCKET, -(-channels // spans // BUCKET) * BUCKET)
         self._span = (-1, -1)

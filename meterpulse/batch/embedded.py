@@ -16,7 +16,7 @@ from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, WINDOWS_A_DAY
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Store
 from meterpulse.stores.rollup import day_rows, hour_chunks, longer
 
-BUCKET = 1_024  # channels at a time: 71 MB for the readings that stand, 14 MB of cells
+BUCKET = 512  # channels at a time: 35 MB for the readings that stand, 7 MB of cells
 SLOTS_A_DAY = DAY_MS // c.SLOT_MS
 
 
