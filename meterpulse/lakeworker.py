@@ -354,6 +354,7 @@ def main() -> None:
     given = parser.parse_args()
     import signal
 
+    os.nice(10)  # acknowledging and answering go first; what the lake has not taken yet is in the log
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the parent ends this by closing the pipe

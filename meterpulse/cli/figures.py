@@ -38,6 +38,8 @@ def bench(
     if name is None:
         print("\n".join(benchmarks()))
         return
+    # `json.py` beside the others would be taken for the module: so its name is longer, and its beginning is enough.
+    name = next((known for known in benchmarks() if known == name or known.split("_")[0] == name), name)
     if name not in benchmarks():
         complain(f"no benchmark {name!r}; there are {', '.join(benchmarks())}")
         raise typer.Exit(USAGE)
