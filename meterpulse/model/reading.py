@@ -117,7 +117,10 @@ def _pack_column(column: np.ndarray, n: int) -> Iterable[Any]:
     if width == 8:
         offsets = column.astype(np.int64).view(np.uint64) - np.uint64(low & 0xFFFFFFFFFFFFFFFF)
     else:
-        offsets = np.subtract(column, low, dtype=np.int64, casting="unsafe").astype(f"<u{width}")
+        # Written narrow at once, in numpy's own buffers: a full-width difference first took three times as long.
+        offsets = np.empty(n, f"<u{width}")
+        own = column.dtype if column.dtype == offsets.dtype else np.int64
+        np.subtract(column, own(low) if own is np.int64 else own.type(low), out=offsets, dtype=own, casting="unsafe")
     padding = b"\0" * (-(n * width) % 8)
     return (_COLUMN.pack(_OFFSETS, width, 0, 0, low, 0), memoryview(offsets).cast("B"), padding)
 
