@@ -96,7 +96,7 @@ class Lives:
         try:
             parents = {s["area"]: "city" for s in crash.SHAPES} | {"city": None}
             city.oracle = crash_oracle(city, parents)
-            for source, readings in self.bodies[: self.acknowledged]:
+            for _source, readings in self.bodies[: self.acknowledged]:
                 city.oracle.take(readings)
             if self.acknowledged < self.count:  # it may have been stored without an answer
                 city.send(self.bodies[self.acknowledged][1], self.bodies[self.acknowledged][0])
