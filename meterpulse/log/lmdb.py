@@ -21,7 +21,7 @@ import lmdb
 from meterpulse.log import CorruptEntry, Entry, Log, LogFull, Quarantined, Record
 from meterpulse.log.packed import decode, decode_bad, encode, encode_bad, find_bad, find_entries
 from meterpulse.model.gate import Gate
-from meterpulse.model.mapfile import check_short, fill_up, is_short
+from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_short
 
 _KEY = struct.Struct(">Q")
 _NEXT = struct.Struct("<QQQ")  # next offset, rows so far, next quarantine key
@@ -156,7 +156,7 @@ class LmdbLog(Log):
                 if isinstance(error, LogFull):
                     raise
                 self._reopen()
-                if "No space" in str(error) or getattr(error, "errno", None) == 28:
+                if for_want_of_room(error, self._directory):
                     raise LogFull(f"no space left for the log in {self._directory}") from error
                 raise OSError(f"the log could not be written: {error}") from error
             fill_up(self._env, self._directory / "data.mdb")

@@ -7,7 +7,9 @@ read as a whole: if all that is referred to is there, nothing is missing.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import lmdb
@@ -36,6 +38,13 @@ def check_short(env: lmdb.Environment, file: Path) -> None:
         raise lmdb.CorruptedError(f"the file has {have} bytes of {_wanted(env)}") from error
     finally:
         os.close(nowhere)
+
+
+def for_want_of_room(error: Exception, directory: Path) -> bool:
+    """Did a write fail because the disk is full? LMDB calls half a write an input/output error."""
+    if "No space" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
+        return True
+    return "Input/output error" in str(error) and shutil.disk_usage(directory).free < 1 << 20
 
 
 def _wanted(env: lmdb.Environment) -> int:

@@ -21,7 +21,7 @@ import xxhash
 from numba import njit
 
 from meterpulse.model.gate import Gate
-from meterpulse.model.mapfile import check_short, fill_up, is_short
+from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_short
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Rows, Span, Store, StoreDamaged, StoreFull
 from meterpulse.stores.dense import rows_of_words
 
@@ -127,7 +127,7 @@ class LmdbStore(Store):
         except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
             raise self._damaged(error) from error
         except lmdb.Error as error:
-            if "No space" in str(error):
+            if for_want_of_room(error, self._directory):
                 raise StoreFull(f"no space left for the store in {self._directory}") from error
             raise OSError(f"the store could not be written: {error}") from error
 
