@@ -60,8 +60,12 @@ def write(engine: Engine, directory: Path) -> Path:
     return target
 
 
-def settle(written: Path, keep: int = 2) -> int:
-    """Makes a written checkpoint durable and current; removes all but the newest `keep`. Returns the oldest kept offset."""
+def settle(written: Path, keep: int = 1) -> int:
+    """Makes a written checkpoint durable and current; removes all but the newest `keep`. Returns the oldest kept offset.
+
+    One is enough: without it the open days are rebuilt from the lake. A second would keep a minute more of the log, which is
+    gigabytes for a fleet, and mapped.
+    """
     crash_point("checkpoint.written")
     for file in written.iterdir():
         _sync(file)
