@@ -165,7 +165,9 @@ class LmdbStore(Store):
                 if of != number or at != block or start >= end:
                     break
                 start -= _BIAS
-                head = _shape(view, block, start, value)
+                head = _shapes.get(value[: _HEAD.size].tobytes())
+                if head is None or len(value) != head.bytes:
+                    head = _shape(view, block, start, value)
                 if head.dense:
                     if row >= head.keys:
                         continue
@@ -329,6 +331,7 @@ class _Shape(NamedTuple):
     batch: int
     rows: int
     places: int
+    bytes: int  # of the chunk
 
     @property
     def form(self) -> tuple[int, ...]:
@@ -348,7 +351,7 @@ def _shape(view: str, block: int, start_ms: int, value: memoryview) -> _Shape:
         if len(_shapes) >= _SHAPES:
             _shapes.clear()
         _shapes[head] = shape
-    if len(value) != _HEAD.size + shape.rows * shape.numbers * 4:
+    if len(value) != shape.bytes:
         raise CorruptChunk(view, block, start_ms)
     return shape
 
@@ -361,7 +364,8 @@ def _shape_of(view: str, block: int, start_ms: int, head: bytes) -> _Shape:
     if magic != _MAGIC or check != xxhash.xxh32_intdigest(head[:-4]):
         raise CorruptChunk(view, block, start_ms)
     numbers = (measures * (1 if not dense else steps)) * (width // 4) + (1 if dense else 2)
-    return _Shape(dense, width, measures, keys, steps, numbers, batch, rows, places)
+    size = _HEAD.size + rows * numbers * 4
+    return _Shape(dense, width, measures, keys, steps, numbers, batch, rows, places, size)
 
 
 def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[_Shape, np.ndarray]:
