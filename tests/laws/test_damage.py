@@ -58,7 +58,11 @@ def city(tmp_path, lived_in):
     """A copy of it, closed; tests open it."""
     shutil.copytree(lived_in.data, tmp_path / "data")
     city = copy.copy(lived_in)
-    city.data, city.config, city.oracle = tmp_path / "data", config_of(tmp_path / "data"), copy.deepcopy(lived_in.oracle)
+    city.data, city.config, city.oracle = (
+        tmp_path / "data",
+        config_of(tmp_path / "data"),
+        copy.deepcopy(lived_in.oracle),
+    )
     with city:
         yield city
 
@@ -98,7 +102,7 @@ def checkpoints(data: Path) -> list[Path]:
 # -- checkpoints -----------------------------------------------------------------------------------------------------------
 
 
-def test_without_its_newest_checkpoint_it_goes_on_from_the_one_before(city):
+def test_without_its_newest_checkpoint_it_goes_on(city):
     shutil.rmtree(checkpoints(city.data)[-1])
     start(city)
     agrees(city)

@@ -24,7 +24,9 @@ SIZE = 48 << 20
 def disk(tmp_path):
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", place], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", place], capture_output=True, text=True
+    )
     if mounted.returncode:
         assert not (os.environ.get("CI") == "true" and os.geteuid() == 0), f"CI mounts a small disk: {mounted.stderr}"
         pytest.skip("mounting a small tmpfs needs root")
@@ -52,13 +54,21 @@ def fill(disk: Path, leave: int = 0) -> Path:
 
 def body(rng: random.Random, city: City, at_ms: int, n: int, seconds: int = 3600) -> list[Reading]:
     ids = list(city.shapes)
-    return [Reading(rng.choice(ids), at_ms + rng.randrange(seconds // 5) * 5000, 5, rng.randrange(10**9) * 1000) for _ in range(n)]
+    return [
+        Reading(rng.choice(ids), at_ms + rng.randrange(seconds // 5) * 5000, 5, rng.randrange(10**9) * 1000)
+        for _ in range(n)
+    ]
 
 
 @pytest.mark.parametrize("leave", [0, 16 << 10, 256 << 10, 1 << 20])
 def test_a_full_disk_refuses_answers_and_resumes(disk, leave):
     rng = random.Random(leave)
-    with City(disk / "data", channels(6, ("America/New_York", "UTC")), now_ms=START + 48 * HOUR, config=config_for(disk / "data")) as city:
+    with City(
+        disk / "data",
+        channels(6, ("America/New_York", "UTC")),
+        now_ms=START + 48 * HOUR,
+        config=config_for(disk / "data"),
+    ) as city:
         for hour in range(4):
             city.send(body(rng, city, START + hour * HOUR, 300))
             city.breathe()
@@ -99,7 +109,12 @@ def test_a_full_disk_refuses_answers_and_resumes(disk, leave):
 
 def test_a_city_on_a_full_disk_starts_and_answers(disk):
     rng = random.Random(1)
-    with City(disk / "data", channels(6, ("America/New_York", "UTC")), now_ms=START + 48 * HOUR, config=config_for(disk / "data")) as city:
+    with City(
+        disk / "data",
+        channels(6, ("America/New_York", "UTC")),
+        now_ms=START + 48 * HOUR,
+        config=config_for(disk / "data"),
+    ) as city:
         for hour in range(4):
             city.send(body(rng, city, START + hour * HOUR, 300))
             city.breathe()
@@ -129,7 +144,8 @@ def test_over_http_a_full_disk_is_a_507_with_when_to_come_back(disk):
         city.send(body(rng, city, START, 100))
         ballast = fill(disk)
         lines = "\n".join(
-            f'{{"channel": "E-0000", "start": "2026-03-07T19:{k // 60 % 60:02d}:{k % 60:02d}Z", "seconds": 1, "quantity": "{rng.random()}"}}'
+            f'{{"channel": "E-0000", "start": "2026-03-07T19:{k // 60 % 60:02d}:{k % 60:02d}Z", '
+            f'"seconds": 1, "quantity": "{rng.random()}"}}'
             for k in range(3000)
         ).encode()
 
@@ -142,7 +158,10 @@ def test_over_http_a_full_disk_is_a_507_with_when_to_come_back(disk):
             async def send(message):
                 sent.append(message)
 
-            scope = {"headers": [(b"content-type", b"application/x-ndjson"), (b"content-length", str(len(lines)).encode())], "query_string": b""}
+            scope = {
+                "headers": [(b"content-type", b"application/x-ndjson"), (b"content-length", str(len(lines)).encode())],
+                "query_string": b"",
+            }
             await intake(scope, receive, send)
             return sent[0]["status"], dict(sent[0]["headers"])
 

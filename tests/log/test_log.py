@@ -21,7 +21,9 @@ from meterpulse.model.reading import Readings
 
 def record(seed: int, n: int = 100, source: str = "http", live: bool = True) -> Record:
     rng = np.random.default_rng(seed)
-    return Record(source, Readings.of(rng.integers(0, 1000, n), seed * 5000, 5, rng.integers(0, 1 << 40, n)), 1_000 + seed, live)
+    return Record(
+        source, Readings.of(rng.integers(0, 1000, n), seed * 5000, 5, rng.integers(0, 1 << 40, n)), 1_000 + seed, live
+    )
 
 
 def bad(seed: int) -> Quarantined:
@@ -44,7 +46,10 @@ def test_entries_come_back_as_they_were_in_order_with_the_rows_before_them(log):
     assert log.append([record(2, 1)]) == 2
     entries = [log.read(i) for i in range(3)]
     assert [e.rows_before for e in entries] == [0, 100, 107] and (log.first, log.end, log.rows) == (0, 3, 108)
-    assert all(same(e.record, r) for e, r in zip(entries, [record(0), record(1, 7, "import:x", False), record(2, 1)], strict=True))
+    assert all(
+        same(e.record, r)
+        for e, r in zip(entries, [record(0), record(1, 7, "import:x", False), record(2, 1)], strict=True)
+    )
     assert log.read(3) is None
     [row] = log.quarantined()
     assert (row.key, row.original, row.reason) == (1, bad(0).original, "not_a_number")
@@ -96,9 +101,12 @@ def test_another_process_reads_what_is_appended_meanwhile(tmp_path):
     log.append([record(0)])
     code = (
         "import sys; from pathlib import Path; from meterpulse.log.lmdb import LmdbLog\n"
-        "log = LmdbLog(Path(sys.argv[1]), readonly=True); print(log.end, flush=True); input(); log.refresh(); print(log.end, log.read(1).rows_before)"
+        "log = LmdbLog(Path(sys.argv[1]), readonly=True); print(log.end, flush=True); input(); log.refresh(); "
+        "print(log.end, log.read(1).rows_before)"
     )
-    reader = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert reader.stdout.readline() == "1\n"
     log.append([record(1)])
     assert reader.communicate("\n")[0] == "2 100\n"
@@ -191,7 +199,9 @@ def test_a_flipped_bit_is_found_wherever_it_is_and_other_entries_are_read(tmp_pa
         data[place] ^= 1 << rng.randrange(8)
         (directory / "data.mdb").write_bytes(data)
     # In a process of its own: what LMDB does with a broken page must not be the end of the tests.
-    read = subprocess.run([sys.executable, "-c", _READER, tmp_path, Path(__file__).parent], capture_output=True, text=True)
+    read = subprocess.run(
+        [sys.executable, "-c", _READER, tmp_path, Path(__file__).parent], capture_output=True, text=True
+    )
     assert read.returncode == 0, f"{read.stdout[-200:]} {read.stderr[-600:]}"
     assert "wrong" not in read.stdout
     results = [(line.count("right"), line.count("found")) for line in read.stdout.splitlines()]
@@ -225,10 +235,16 @@ for trial in range(100):
 
 
 def test_small_records_of_one_source_become_few_entries_and_keep_their_order():
-    records = [Record("a", Readings.of([i], i, 5, [i]), i) for i in range(5)] + [Record("b", Readings.of([9], 9, 5, [9]), 9)]
+    records = [Record("a", Readings.of([i], i, 5, [i]), i) for i in range(5)] + [
+        Record("b", Readings.of([9], 9, 5, [9]), 9)
+    ]
     records += [Record("b", Readings.empty(), 9), Record("b", Readings.of([8], 8, 5, [8]), 10, live=False)]
     out = list(merged(records))
-    assert [(r.source, r.live, r.readings.channel.tolist()) for r in out] == [("a", True, [0, 1, 2, 3, 4]), ("b", True, [9]), ("b", False, [8])]
+    assert [(r.source, r.live, r.readings.channel.tolist()) for r in out] == [
+        ("a", True, [0, 1, 2, 3, 4]),
+        ("b", True, [9]),
+        ("b", False, [8]),
+    ]
 
 
 def test_what_arrives_during_an_fsync_shares_the_next_one_and_is_acknowledged_after_it(log):

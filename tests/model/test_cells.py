@@ -23,7 +23,9 @@ READING = st.tuples(
 
 
 def columns(readings):
-    channel, start, quantity, revision = (np.array(v) for v in zip(*readings, strict=True)) if readings else ([], [], [], [])
+    channel, start, quantity, revision = (
+        (np.array(v) for v in zip(*readings, strict=True)) if readings else ([], [], [], [])
+    )
     return (
         np.asarray(channel, np.uint32),
         np.asarray(start, np.int64) + BASE,
@@ -94,7 +96,10 @@ def test_thousands_of_readings_in_any_order_in_32_and_in_64_bits_give_the_same_r
     rng = np.random.default_rng(seed)
     n = 4000
     slots = rng.permutation(CHANNELS * 120)
-    readings = [(int(s % CHANNELS), int(s // CHANNELS) * 5000, int(rng.integers(-c.NARROW_LIMIT, c.NARROW_LIMIT)), 0) for s in slots]
+    readings = [
+        (int(s % CHANNELS), int(s // CHANNELS) * 5000, int(rng.integers(-c.NARROW_LIMIT, c.NARROW_LIMIT)), 0)
+        for s in slots
+    ]
     readings += [readings[i] for i in rng.integers(0, len(readings), n - len(readings))]
     for dtype in (np.int32, np.int64):
         cells, area, outcomes, counts = scattered(readings, dtype)
@@ -130,7 +135,11 @@ def test_a_constant_start_and_revision_stand_for_all_rows():
 def test_a_bucket_of_channels_is_scattered_with_its_own_first_channel():
     readings = [(4, 0, 10, 0), (5, 5000, 20, 0), (4, 5000, 5, 0)]
     channel, start, quantity, revision = columns(readings)
-    cells, area, outcome = np.zeros((1, 2, c.CELL), np.int64), np.zeros((5, GROUPS, c.AREA_ROW), np.int64), np.empty(3, np.uint8)
+    cells, area, outcome = (
+        np.zeros((1, 2, c.CELL), np.int64),
+        np.zeros((5, GROUPS, c.AREA_ROW), np.int64),
+        np.empty(3, np.uint8),
+    )
     assert c.scatter(cells, area, GROUP_OF, channel, 4, start, quantity, revision, BASE, outcome) == (3, 0, 0)
     out = np.zeros((2, 1, c.ROW), np.int64)
     c.rows_of(cells, out)
@@ -181,10 +190,20 @@ def test_folding_rows_is_folding_their_readings(rows, kinds):
         c.fold(np.ascontiguousarray(given_rows[:, :, :measures]), target, kind, out)
         for key in range(keys):
             for to in range(3):
-                own = [given_rows[key, s].tolist() for s in range(steps) if target[kind[key], s] == to and given_rows[key, s, 0]]
+                own = [
+                    given_rows[key, s].tolist()
+                    for s in range(steps)
+                    if target[kind[key], s] == to and given_rows[key, s, 0]
+                ]
                 want = [0] * 5
                 if own:
-                    want = [sum(r[0] for r in own), sum(r[1] for r in own), min(r[2] for r in own), max(r[3] for r in own), own[-1][4]]
+                    want = [
+                        sum(r[0] for r in own),
+                        sum(r[1] for r in own),
+                        min(r[2] for r in own),
+                        max(r[3] for r in own),
+                        own[-1][4],
+                    ]
                 assert out[key, to].tolist() == want[:measures]
 
 
@@ -222,7 +241,9 @@ def test_readings_off_the_grid_join_those_on_it_as_if_there_were_no_grid(reading
         assert area[minute, group].tolist() == [len(v), sum(v), min(v), max(v)]
 
 
-@pytest.mark.parametrize(("low", "high", "slot"), [(0, 0, -1), (1, 0, 0), (1 << 29, 0, 29), (1, 1, 30), (0, 1 << 29, 59), (3, 5, 32)])
+@pytest.mark.parametrize(
+    ("low", "high", "slot"), [(0, 0, -1), (1, 0, 0), (1 << 29, 0, 29), (1, 1, 30), (0, 1 << 29, 59), (3, 5, 32)]
+)
 def test_the_newest_slot_is_the_highest_bit(low, high, slot):
     assert c.last_slot(low, high) == slot
 

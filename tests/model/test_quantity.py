@@ -60,7 +60,15 @@ def test_an_answer_says_exactly_what_is_stored_and_comes_back_as_it_was(quantity
 
 @pytest.mark.parametrize(
     ("text", "unit", "want"),
-    [("0.0000005", "kWh", 0), ("0.0000015", "kWh", 2), ("0.0000025", "kWh", 2), ("-0.0000015", "kWh", -2), ("1e-30", "kWh", 0), ("1E3", "kWh", 10**9), ("0.1", "gal", 379)],
+    [
+        ("0.0000005", "kWh", 0),
+        ("0.0000015", "kWh", 2),
+        ("0.0000025", "kWh", 2),
+        ("-0.0000015", "kWh", -2),
+        ("1e-30", "kWh", 0),
+        ("1E3", "kWh", 10**9),
+        ("0.1", "gal", 379),
+    ],
 )
 def test_ties_go_to_the_even_number(text, unit, want):
     assert to_thousandths(Decimal(text), UNITS[unit]) == want

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from meterpulse.model.reading import Readings, pack, unpack
 
-I64 = st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from([0, -(2**63), 2**63 - 1, 2**31, 2**32 - 1, 255, 256, 65_536]))
+I64 = st.one_of(
+    st.integers(-(2**63), 2**63 - 1), st.sampled_from([0, -(2**63), 2**63 - 1, 2**31, 2**32 - 1, 255, 256, 65_536])
+)
 ROW = st.tuples(st.integers(0, 2**32 - 1), I64, st.integers(0, 2**31 - 1), I64, I64)
 
 
@@ -25,9 +27,19 @@ def test_any_batch_survives_packing(rows):
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.integers(0, 2**32 - 100), st.integers(1, 50), I64, st.integers(-500, 500), st.sampled_from(["run", "constant", "spread", "descending"]))
+@given(
+    st.integers(0, 2**32 - 100),
+    st.integers(1, 50),
+    I64,
+    st.integers(-500, 500),
+    st.sampled_from(["run", "constant", "spread", "descending"]),
+)
 def test_runs_constants_and_narrow_spreads_survive_packing(first, n, base, step, shape):
-    channel = {"run": np.arange(first, first + n), "constant": np.full(n, first), "descending": np.arange(first + n, first, -1)}.get(shape)
+    channel = {
+        "run": np.arange(first, first + n),
+        "constant": np.full(n, first),
+        "descending": np.arange(first + n, first, -1),
+    }.get(shape)
     channel = np.random.default_rng(n).integers(first, first + 50, n) if channel is None else channel
     base = min(max(base, -(2**63) + 30_000), 2**63 - 30_000)
     r = Readings.of(channel, base, 5, base + step * (np.arange(n) % 7), [0])

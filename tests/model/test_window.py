@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterpulse.model import window as w
-from meterpulse.model.window import DAY_MS, day_of_text, day_splits, day_text, instant_ms, iso, local_day, local_day_bounds, local_midnight, zone
+from meterpulse.model.window import (
+    DAY_MS,
+    day_of_text,
+    day_splits,
+    day_text,
+    instant_ms,
+    iso,
+    local_day,
+    local_day_bounds,
+    local_midnight,
+    zone,
+)
 
 ZONES = sorted(z for z in available_timezones() if z != "localtime" and not z.startswith(("posix", "right")))
 # Monrovia kept 44 minutes and 30 seconds until 1972; everybody else has used quarters of an hour since 1970.
@@ -85,7 +96,8 @@ def test_any_instant_lies_in_the_local_day_that_it_is_told(name, ms):
         ("America/New_York", "2026-03-08", 23), ("America/New_York", "2026-11-01", 25), ("Europe/London", "2026-03-29", 23),
         ("Australia/Lord_Howe", "2026-04-05", 24.5), ("Australia/Lord_Howe", "2026-10-04", 23.5), ("America/Havana", "2026-03-08", 23),
         ("America/Havana", "2026-11-01", 25), ("Asia/Kathmandu", "2026-03-08", 24), ("Pacific/Apia", "2011-12-30", 0),
-        ("America/Sao_Paulo", "2018-11-04", 23), ("America/Sao_Paulo", "2018-02-17", 25), ("Asia/Beirut", "2026-03-29", 23), ("UTC", "2016-12-31", 24),
+        ("America/Sao_Paulo", "2018-11-04", 23), ("America/Sao_Paulo", "2018-02-17", 25), ("Asia/Beirut", "2026-03-29", 23),
+        ("UTC", "2016-12-31", 24),
     ],
 )  # fmt: skip
 def test_days_of_changing_clocks_are_as_long_as_they_were(name, day, hours):
@@ -94,7 +106,11 @@ def test_days_of_changing_clocks_are_as_long_as_they_were(name, day, hours):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(-30_000, 60_000), st.integers(-(10**13), 10**13), st.sampled_from([w.MINUTE_MS, w.WINDOW_MS, w.HOUR_MS, DAY_MS]))
+@given(
+    st.integers(-30_000, 60_000),
+    st.integers(-(10**13), 10**13),
+    st.sampled_from([w.MINUTE_MS, w.WINDOW_MS, w.HOUR_MS, DAY_MS]),
+)
 def test_windows_shorter_than_a_day_are_aligned_to_utc(day, ms, size):
     assert day_of_text(day_text(day)) == day
     low = w.floor_to(ms, size)

@@ -26,7 +26,9 @@ def store(tmp_path):
     store.close()
 
 
-def rows(seed: int, keys: int, steps: int, measures: int = 5, *, density: float = 0.7, low: int = 0, high: int = 10**6) -> np.ndarray:
+def rows(
+    seed: int, keys: int, steps: int, measures: int = 5, *, density: float = 0.7, low: int = 0, high: int = 10**6
+) -> np.ndarray:
     rng = np.random.default_rng(seed)
     out = rng.integers(low, high, (keys, steps, measures))
     out[:, :, 0] = rng.integers(1, 61, (keys, steps))
@@ -61,7 +63,11 @@ def test_what_is_put_in_comes_out_whole_and_key_by_key(store, kind):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    hnp.arrays(np.int64, st.tuples(st.integers(1, 9), st.integers(1, 7), st.sampled_from([4, 5])), elements=st.integers(-(2**63), 2**63 - 1)),
+    hnp.arrays(
+        np.int64,
+        st.tuples(st.integers(1, 9), st.integers(1, 7), st.sampled_from([4, 5])),
+        elements=st.integers(-(2**63), 2**63 - 1),
+    ),
     st.integers(0, 2**60 - 1),
 )
 def test_any_rows_survive_encoding(given, batch):
@@ -139,7 +145,11 @@ def test_a_write_is_whole_or_not_there_and_carries_its_notes(store):
     assert store.chunk("usage_5m", 0, WHEN) is None and store.note("a") is None
     store.write([Chunk("usage_5m", 0, WHEN, rows(1, 4, 12, density=1))], notes={"a": b"1", "ab": b"2", "b": b"3"})
     store.write([], remove=[("usage_5m", 0, WHEN)], notes={"b": b""})
-    assert store.chunk("usage_5m", 0, WHEN) is None and store.notes("a") == {"a": b"1", "ab": b"2"} and store.note("b") is None
+    assert (
+        store.chunk("usage_5m", 0, WHEN) is None
+        and store.notes("a") == {"a": b"1", "ab": b"2"}
+        and store.note("b") is None
+    )
 
 
 def test_a_store_at_its_limit_refuses_and_keeps_what_it_has(tmp_path):
