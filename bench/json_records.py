@@ -154,7 +154,8 @@ def run(channels: int, records: int, connections: int) -> dict[str, Any]:
         return {
             "records": beats * channels, "accepted": accepted, "records_per_second": accepted / counted,
             "records_per_second_acknowledged": accepted / seconds, "megabytes_per_second": accepted * RECORD_BYTES / seconds / 1e6,
-            "cpu_us_a_record": worked / accepted * 1e6, "ack_ms_p50": statistics.median(latency) * 1e3, "windows_checked": compared, "windows_wrong": wrong,
+            "cpu_us_a_record": worked / accepted * 1e6, "ack_ms_p50": statistics.median(latency) * 1e3,
+            "windows_checked": compared, "windows_wrong": wrong,
         }  # fmt: skip
     finally:
         server.stop()

@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from _client import Generator
 from _common import Server, report
-from fleet import ARROW, BODY_ROWS, body_of, register, values
+from fleet import BODY_ROWS, body_of, register, values
 
 START_MS = 1_767_268_800_000  # 2026-01-01 12:00 UTC
 WINDOW_MS = 300_000

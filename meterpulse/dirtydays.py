@@ -163,7 +163,9 @@ class Rebuilder:
         """What is damaged and cannot be made again is unknown from now on; it must not bar the way to the rest."""
         lost = [error for error in self._p.store.verify() if error.start_ms // DAY_MS == day]
         if lost:
-            self._p.alarm(f"{len(lost)} damaged parts of {day_text(day)} are lost: its readings were not kept that long")
+            self._p.alarm(
+                f"{len(lost)} damaged parts of {day_text(day)} are lost: its readings were not kept that long"
+            )
             with self._p.keeper.lock:
                 self._p.store.write([], remove=[(e.view, e.block, e.start_ms) for e in lost])
 

@@ -130,19 +130,25 @@ def rebuild(
     }
     for block, rows in builder.build(day, read):
         kind = channel_zone[block * BLOCK : block * BLOCK + len(rows)]
-        install(lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones, lossy))
+        install(
+            lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones, lossy)
+        )
         written.add(block)
         crash_point("batch.block")
     for block in blocks_before - written:  # nothing is left of it: the readings were dropped from the lake
         keys = min(BLOCK, len(channel_zone) - block * BLOCK)
         rows = np.zeros((keys, WINDOWS_A_DAY, c.ROW), np.int64)
         kind = channel_zone[block * BLOCK : block * BLOCK + keys]
-        install(lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones, lossy))
+        install(
+            lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones, lossy)
+        )
     area = builder.area_rows()
     for block in range(-(-len(area) // BLOCK)):
         part = area[block * BLOCK : (block + 1) * BLOCK]
         kind = group_zone[block * BLOCK : block * BLOCK + len(part)]
-        install(lambda b=block, r=part, k=kind: _write(store, "area_1m", b, day, r, boundary_ms, whole, k, zones, lossy))
+        install(
+            lambda b=block, r=part, k=kind: _write(store, "area_1m", b, day, r, boundary_ms, whole, k, zones, lossy)
+        )
     crash_point("batch.day")
     return DayReport(day, builder.rows, builder.effective, boundary_ms, time.perf_counter() - began)
 

@@ -218,7 +218,7 @@ class LmdbLog(Log):
         self._trim_below = max(self._trim_below, below)
 
     def quarantined(self, after: int = 0, limit: int = 1000) -> Iterator[Quarantined]:
-        found = []
+        found: list[Quarantined] = []
         with self._reading() as txn, txn.cursor(self._bad) as cursor:
             at = cursor.set_range(_KEY.pack(after + 1))
             while at and len(found) < limit:
@@ -226,7 +226,11 @@ class LmdbLog(Log):
                 try:
                     found.append(decode_bad(key, bytes(cursor.value())))
                 except CorruptEntry as error:
-                    found.append(Quarantined("damaged", str(error), "application/octet-stream", "", 0, bytes(cursor.value()), key))
+                    found.append(
+                        Quarantined(
+                            "damaged", str(error), "application/octet-stream", "", 0, bytes(cursor.value()), key
+                        )
+                    )
                 at = cursor.next()
         return iter(found)
 

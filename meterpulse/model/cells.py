@@ -120,7 +120,7 @@ def _ones(x):
 
 @_compiled
 def rows_of(cells, out):
-    """Closes cells[windows, channels, 6] into out[channels, windows, 5]; an empty cell gives a row of zeros. Returns the rows with readings."""
+    """Closes cells[windows, channels, 6] into out[channels, windows, 5]; an empty cell gives zeros. Returns the rows made."""
     found = 0
     for w in range(cells.shape[0]):
         for c in range(cells.shape[1]):

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _CHANNELS_AT_ONCE = 64
 _EXAMPLE_USAGE = {
     "channel": "E-0001", "time_zone": "America/New_York", "grain": "1h", "unit": "kWh", "fresh_until": "2026-03-08T12:00:00Z",
-    "rows": [{"start": "2026-03-08T11:00:00Z", "quantity": 1.25, "unit": "kWh", "count": 12, "min": 0.05, "max": 0.2, "last": 0.1, "quality": "raw", "source": "speed"}],
+    "rows": [{"start": "2026-03-08T11:00:00Z", "quantity": 1.25, "unit": "kWh", "count": 12, "min": 0.05, "max": 0.2, "last": 0.1,
+              "quality": "raw", "source": "speed"}],
 }  # fmt: skip
 _EXAMPLE_READING = {
     "channel": "E-0001",
@@ -80,9 +81,7 @@ def create_app(
     return app
 
 
-def with_intake(
-    app: Any, p: Pipeline, answer_of: Callable[[Any], dict[str, Any]], intake: Intake | None = None
-) -> Any:
+def with_intake(app: Any, p: Pipeline, answer_of: Callable[[Any], dict[str, Any]], intake: Intake | None = None) -> Any:
     """The application with POST /v1/readings in front of it."""
     intake = intake or Intake(p, answer_of)
 

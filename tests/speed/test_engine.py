@@ -247,7 +247,7 @@ def test_a_checkpoint_and_the_rest_of_the_log_is_the_whole_log(seed, tmp_path):
                 whole.retired(retirement)
         if whole.applied in cuts:
             directory = tmp_path / str(whole.applied)
-            checkpoint.settle(checkpoint.write(whole, directory))
+            checkpoint.settle(checkpoint.write(whole, directory), keep=2)
             saved.append((whole.applied, directory, copy.deepcopy(state(whole)), len(retired)))
     assert retired and whole.counters.late and len(saved) == 4
     for applied, directory, then, done in saved:
