@@ -23,7 +23,7 @@ from numba import njit
 from meterpulse.model.gate import Gate
 from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_short
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Rows, Span, Store, StoreDamaged, StoreFull
-from meterpulse.stores.dense import rows_of_words
+from meterpulse.stores.dense import rows_of_places, rows_of_words
 
 _VIEWS = {
     name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)
@@ -180,10 +180,16 @@ class LmdbStore(Store):
                     words.append(value[low : low + size])
                     starts.append(start)
                     batches.append(head.batch)
-                elif (span := _row(view, block, start, value, row)) is not None:
+                else:
                     put()
                     shape = None
-                    found.append(span.present(step_ms))
+                    _, table = _open(view, block, start, value)
+                    form = head.width, head.measures, head.steps, row, head.places, start, head.batch, step_ms
+                    rows = rows_of_places(table, *form)
+                    if rows is None:
+                        raise CorruptChunk(view, block, start)
+                    if len(rows[0]):
+                        found.append(Rows(*rows))
             put()
         return found
 
