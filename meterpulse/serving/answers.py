@@ -7,6 +7,7 @@ digit. So a client that reads decimals gets the integer sum that is stored, divi
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow.parquet
 
 from meterpulse.model.quality import Quality
 from meterpulse.model.quantity import UNITS, Unit, decimal_text, from_thousandths
+from meterpulse.model.window import local_day, local_midnight
 from meterpulse.serving.rowtext import json_of
 from meterpulse.serving.usage import Rows
 
@@ -62,7 +64,12 @@ def numbers(quantity: np.ndarray, unit: Unit) -> list[Any]:
     return [orjson.Fragment(decimal_text(int(q), unit)) for q in quantity]
 
 
-def json_rows(answer: Answer) -> list[dict[str, Any]]:
+def texts(quantity: np.ndarray, unit: Unit) -> list[Any]:
+    """Plain digits of thousandths, exact."""
+    return [decimal_text(int(q), unit) for q in quantity]
+
+
+def json_rows(answer: Answer, numbers: Callable[[np.ndarray, Unit], list[Any]] = numbers) -> list[dict[str, Any]]:
     """The "rows" of the JSON answer, oldest first."""
     rows, unit = answer.rows, answer.unit.name
     columns = [
@@ -108,9 +115,7 @@ def json_rows(answer: Answer) -> list[dict[str, Any]]:
 
 def _filled(made: list[dict[str, Any]], answer: Answer) -> list[dict[str, Any]]:
     """With a row of nulls for every window that has no readings: unknown is shown, and is not zero."""
-    low, high = answer.span
-    size = answer.step_ms or 1
-    every = iso_texts(np.arange(-(-low // size) * size, high, size, dtype=np.int64))
+    every = iso_texts(_starts(answer))
     known = {row["start"]: row for row in made}
     nothing = {
         "quantity": None,
@@ -122,6 +127,18 @@ def _filled(made: list[dict[str, Any]], answer: Answer) -> list[dict[str, Any]]:
         "source": None,
     }
     return [known.get(start) or {"start": start, **nothing} for start in every]
+
+
+def _starts(answer: Answer) -> np.ndarray:
+    """Every window that starts in the span of the answer."""
+    low, high = answer.span
+    if answer.grain != "1d":
+        size = answer.step_ms or 1
+        return np.arange(-(-low // size) * size, high, size, dtype=np.int64)
+    zone = answer.head["time_zone"]
+    days = range(local_day(zone, low), local_day(zone, high - 1) + 1) if low < high else range(0)
+    starts = [local_midnight(zone, day) for day in days if local_midnight(zone, day) < local_midnight(zone, day + 1)]
+    return np.array([start for start in starts if start >= low], np.int64)
 
 
 def as_json(answer: Answer) -> bytes:
@@ -175,18 +192,11 @@ def as_bytes(answer: Answer, form: str) -> bytes:
         return as_json(answer)
     if form == "csv":
         lines = ["start,quantity,unit,count,min,max,quality,source"]
-        for row in json_rows(answer):
+        for row in json_rows(answer, texts):
             cells = (row[name] for name in ("start", "quantity", "unit", "count", "min", "max", "quality", "source"))
-            lines.append(",".join("" if cell is None else _plain(cell) for cell in cells))
+            lines.append(",".join("" if cell is None else str(cell) for cell in cells))
         return ("\n".join(lines) + "\n").encode()
     return table_bytes(as_table(answer), form)
-
-
-def _plain(cell: Any) -> str:
-    if isinstance(cell, float):
-        text = np.format_float_positional(cell, trim="-")
-        return text
-    return cell.contents.decode() if isinstance(cell, orjson.Fragment) else str(cell)
 
 
 def table_bytes(table: pa.Table, form: str) -> bytes:

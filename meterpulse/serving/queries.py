@@ -74,7 +74,7 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
             fresh_text,
             rows,
             adds_up,
-            GRAINS[q.grain] if q.fill and q.grain != "1d" else None,
+            GRAINS[q.grain] if q.fill else None,
             (low, high),
         )
     area = p.registry.areas.index(q.area or "")
@@ -87,7 +87,7 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
     low, high = span(p, q, None)
     rows = p.usage_reader.area(area, utility, Direction[q.direction], zone, q.grain, low, high)
     head = {"area": q.area, "utility": utility.name, "direction": q.direction, "time_zone": zone}
-    step = GRAINS[q.grain] if q.fill and q.grain != "1d" else None
+    step = GRAINS[q.grain] if q.fill else None
     return Answer(head, q.grain, area_unit(p, utility), fresh_text, rows, True, step, (low, high))
 
 
