@@ -70,10 +70,10 @@ async def events(
                 continue
             rows = json_rows(answer)
             name = query.channel or f"{query.area}/{query.utility}"
-            changed = [row for row in rows if sent.get(f"{name}@{row['start']}") != row]
+            seen = {f"{name}@{row['start']}": orjson.dumps(row) for row in rows}
+            changed = [row for row, key in zip(rows, seen, strict=True) if sent.get(key) != seen[key]]
             if changed:
-                for row in changed:
-                    sent[f"{name}@{row['start']}"] = row
+                sent |= seen
                 body = {
                     **answer.head,
                     "grain": "5m",
