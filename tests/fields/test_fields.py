@@ -1,7 +1,8 @@
-"""One folder per incident of the field, and per bug of ours: readings in, rows out. `case.json` holds channels, what was sent in which order, and the rows
-that every answer must give, before batch has been there and after it.
+"""One folder per incident of the field, and per bug of ours: readings in, rows out.
 
-To add one: a folder named after what happened, with a `case.json` like its neighbours'; its "story" says what went wrong.
+`case.json` holds channels, what was sent in which order, and the rows that every answer must give, before batch has been
+there and after it. To add one: a folder named after what happened, with a `case.json` like its neighbours'; its "story" says
+what went wrong.
 """
 
 from __future__ import annotations
