@@ -74,8 +74,14 @@ class Meters(threading.Thread):
 
     def run(self) -> None:
         while not self.stopping.is_set():
+            if self._start_ms + self.acknowledged * 5_000 > time.time() * 1000:  # not ahead of the time
+                time.sleep(0.02)
+                continue
             self.sent = self.acknowledged + 1
-            if post(self._server.port, "/v1/readings?source=meters", self.body(self.acknowledged), JSON) is not None:
+            answer = post(self._server.port, "/v1/readings?source=meters", self.body(self.acknowledged), JSON)
+            if answer is not None:
+                if answer["accepted"] != METERS:
+                    raise SystemExit(f"meters: {answer}")
                 self.acknowledged += 1
                 time.sleep(0.01)
             else:
