@@ -22,7 +22,7 @@ from meterpulse.model.channel import Channel
 
 HOUR = 3_600_000
 START = int(datetime(2026, 3, 7, 20, tzinfo=UTC).timestamp() * 1000)
-EXAMPLES = int(os.environ.get("HISTORIES", "12"))
+EXAMPLES = int(os.environ.get("HISTORIES", "8"))
 
 
 class Histories(RuleBasedStateMachine):

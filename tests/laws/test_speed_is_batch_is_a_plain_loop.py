@@ -93,11 +93,11 @@ def _midnight(day) -> float:
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(ZONES[0])).timestamp() * 1000
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_disorder_duplicates_lateness_and_revisions_end_in_the_same_answers(tmp_path, seed):
     rng, start = random.Random(seed), ms(2026, 3, 7, 12)
     with City(tmp_path / "data", channels(8, ZONES), now_ms=start + 48 * HOUR) as city:
-        send_in_bodies(city, rng, unsettled(rng, stream(rng, city.shapes, start, 18)))
+        send_in_bodies(city, rng, unsettled(rng, stream(rng, city.shapes, start, 14)))
         city.settle()
         city.must_agree()
         status = city.pipeline.status()
