@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import random
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -43,9 +43,14 @@ class Lives:
         self.script.wait(10)
 
     def _line(self, timeout: float = 60) -> str:
-        ready, _, _ = select.select([self.script.stdout], [], [], timeout)
-        assert ready, "the life says nothing"
+        assert self._says_something(timeout), "the life says nothing"
         return self.script.stdout.readline().decode().strip()
+
+    def _says_something(self, timeout: float) -> bool:
+        # Not select(): after a thousand tests in one process the pipe's number may be beyond what it takes.
+        with selectors.DefaultSelector() as watched:
+            watched.register(self.script.stdout, selectors.EVENT_READ)
+            return bool(watched.select(timeout))
 
     def live(self, *, at: str = "", kill_after: float | None = None, group: bool = True, pause: float = 0.002) -> bool:
         """One life: killed at a named point, or `kill_after` seconds after it opened. Was it killed by the point?"""
@@ -68,10 +73,7 @@ class Lives:
                 killed = True
                 with contextlib.suppress(ProcessLookupError):
                     (os.killpg if group else os.kill)(pid, signal.SIGKILL)
-            ready, _, _ = select.select(
-                [self.script.stdout], [], [], max(0.0, min(0.05, deadline - time.monotonic())) if not killed else 10
-            )
-            if not ready:
+            if not self._says_something(10 if killed else max(0.0, min(0.05, deadline - time.monotonic()))):
                 continue
             said, _, rest = self.script.stdout.readline().decode().strip().partition(" ")
             if said == "sent":
