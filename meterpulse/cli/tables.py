@@ -37,7 +37,7 @@ def _exact(thousandths: str, name: str) -> str:
 
 _READINGS = f"""
 create view readings as
-select c.id as channel, r.start, r.seconds, {_exact("r.quantity", "quantity")}, c.unit, r.revision
+select c.id as channel, r.start, r.seconds, {_exact("r.quantity", "quantity")}, c.unit, r.revision, r.quality
 from lake r join channels c on c.index = r.channel join units u on u.unit = c.unit
 """
 # Of a local day there may be a part in each of the UTC days that it touches. Registers and gauges do not add up.

@@ -3,6 +3,7 @@
 - channel: text (string, large_string, view), or the dense index (any integer).
 - start: a timestamp with a time zone, in any unit.
 - seconds, revision: any integer; may be left out or null.
+- quality: a text such as raw, edited or S17, or the packed integer of model/quality.py; may be left out or null.
 - quantity: an integer counts thousandths of the base unit; a float (by its shortest decimal), a decimal or a decimal
   text is in the channel's unit.
 
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from meterpulse.ingest import arrow_quantity
-from meterpulse.ingest.arrow_columns import channels, decoded, integers, is_text, nulls, starts, whole
+from meterpulse.ingest.arrow_columns import channels, decoded, integers, is_text, nulls, qualities, starts, whole
 from meterpulse.ingest.arrow_kept import rendered
 from meterpulse.ingest.arrow_limits import check_size
 from meterpulse.ingest.checks import AHEAD_MS_MAX, PARSED, REFUSED, SECONDS_MAX, Limits
@@ -27,9 +28,10 @@ from meterpulse.ingest.media import JSON
 from meterpulse.ingest.record import ABSENT_SECONDS
 from meterpulse.ingest.rows import Columns, finish, refuse_all_if_too_many, shortest
 from meterpulse.model.channel import ChannelTable
+from meterpulse.model.quality import RAW
 from meterpulse.model.reading import Readings
 
-COLUMNS = ("channel", "start", "seconds", "quantity", "revision")
+COLUMNS = ("channel", "start", "seconds", "quantity", "revision", "quality")
 
 
 def decode_arrow(body: bytes, table: ChannelTable, now_ms: int, max_bytes: int) -> Decoded:
@@ -97,6 +99,7 @@ _TAKES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
         "an integer (thousandths of the base unit), or a float64, float32 or decimal in the channel's unit",
     ),
     "revision": (pa.types.is_integer, "an integer"),
+    "quality": (lambda t: is_text(t) or pa.types.is_integer(t), "text such as raw or S17, or an integer"),
 }
 
 
@@ -123,15 +126,17 @@ def _batch(batch: pa.RecordBatch, table: ChannelTable, limits: Limits, now_ms: i
     start = starts(given["start"], refuse)
     seconds = whole(given["seconds"], ABSENT_SECONDS, -1) if "seconds" in given else np.array([ABSENT_SECONDS])
     revision = whole(given["revision"], 0, -1) if "revision" in given else np.zeros(1, np.int64)
+    quality = qualities(given["quality"], refuse) if "quality" in given else np.full(1, RAW, np.int32)
     if not refused and pa.types.is_integer(given["quantity"].type):
-        if (clean := _clean(channel, start, seconds, given["quantity"], revision, limits, now_ms)) is not None:
+        if (clean := _clean(channel, start, seconds, given["quantity"], revision, quality, limits, now_ms)) is not None:
             return Decoded(clean, [])
-    quantity = arrow_quantity.read(given["quantity"], channel, limits, refuse)
+    columns_of_quantity = arrow_quantity.read(given["quantity"], channel, limits, refuse)
     code = np.full(n, PARSED, np.uint8)
     code[list(refused)] = REFUSED
     columns = Columns(
-        code, channel, start, seconds.astype(np.int64), *quantity.columns, revision, refused, quantity.wide
-    )
+        code, channel, start, seconds.astype(np.int64), *columns_of_quantity.columns, revision, quality, refused,
+        columns_of_quantity.wide,
+    )  # fmt: skip
 
     def original(row: int) -> bytes:
         return rendered({name: column[row] for name, column in given.items()}, int(channel[row]), limits)
@@ -145,6 +150,7 @@ def _clean(
     seconds: np.ndarray,
     quantity: pa.Array,
     revision: np.ndarray,
+    quality: np.ndarray,
     limits: Limits,
     now_ms: int,
 ) -> Readings | None:
@@ -157,4 +163,4 @@ def _clean(
     seconds, revision = shortest(seconds), shortest(revision)
     if seconds.min() < 1 or seconds.max() > SECONDS_MAX or revision.min() < 0:
         return None
-    return Readings(channel, start, seconds.astype(np.int32, copy=False), quantities, revision)
+    return Readings(channel, start, seconds.astype(np.int32, copy=False), quantities, revision, shortest(quality))

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from meterpulse.ingest.scalars import MS_MAX
 from meterpulse.model.channel import NOT_FOUND, ChannelTable
+from meterpulse.model.quality import RAW, is_packed, packed_of
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 Refuse = Callable[[np.ndarray, str, str], None]  # of row numbers, for a reason, with a detail
@@ -92,6 +93,28 @@ def starts(column: pa.Array, refuse: Refuse) -> np.ndarray:
     if finer.any():
         refuse(np.flatnonzero(finer), "bad_time", "start is finer than a millisecond")
     return ms
+
+
+def qualities(column: pa.Array, refuse: Refuse) -> np.ndarray:
+    """int32[n], packed; raw for null. Rows with an unknown one are refused."""
+    if is_text(column.type) or pa.types.is_dictionary(column.type):
+        words = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+        codes, unknown = np.full(len(words.dictionary) + 1, RAW, np.int32), {}
+        for at, word in enumerate(words.dictionary.to_pylist()):
+            try:
+                codes[at] = packed_of(word)
+            except ValueError as error:
+                unknown[at] = str(error)
+        index = words.indices.fill_null(len(words.dictionary)).to_numpy(zero_copy_only=False)
+        for at, why in unknown.items():
+            refuse(np.flatnonzero(index == at), "bad_quality", why)
+        return codes[index]
+    found = whole(column, RAW, -1)
+    wrong = ~is_packed(found)
+    if wrong.any():
+        refuse(np.flatnonzero(wrong), "bad_quality", "not a packed quality; see the docs, or send a text such as S17")
+        found = np.where(wrong, RAW, found)
+    return found.astype(np.int32)
 
 
 def whole(column: pa.Array, absent: int, too_large: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from meterpulse.ingest.arrow_columns import PER_SECOND
 from meterpulse.ingest.checks import Limits
 from meterpulse.ingest.scalars import MS_MAX
+from meterpulse.model.quality import is_packed, text_of
 from meterpulse.model.quantity import BY_CODE, decimal_text
 from meterpulse.model.window import iso
 
@@ -31,6 +32,8 @@ def rendered(row: dict[str, pa.Scalar], channel: int, limits: Limits) -> bytes:
         elif name == "quantity":
             value = scalar.cast(pa.string()).as_py() if pa.types.is_floating(scalar.type) else scalar.as_py()
             out[name] = None if value is None else str(value)
+        elif name == "quality" and isinstance(value := scalar.as_py(), int):
+            out[name] = text_of(value) if is_packed(value) else value
         else:
             out[name] = scalar.as_py()
     return json.dumps({k: v for k, v in out.items() if v is not None}, ensure_ascii=False).encode()

@@ -24,6 +24,7 @@ REASONS: dict[str, str] = {
     "not_a_number": "quantity takes a finite number, or a decimal string such as 12.5",
     "bad_unit": "the unit is unknown or does not measure what the channel measures",
     "bad_revision": "revision takes a whole number from 0 to 9223372036854775807",
+    "bad_quality": "quality takes a word such as raw, validated, edited, or NEM12's flag and method such as A, S17",
     "overflow": "the quantity is more than a meter measures: 10^14 thousandths of the base unit, 100 GWh",
     "negative": "interval and register channels take no negative quantity",
     "future": "starts more than 5 minutes after now",

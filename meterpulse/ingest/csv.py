@@ -22,6 +22,7 @@ from meterpulse.ingest.layout import (
     END,
     LAYOUTS,
     NO_ROLE,
+    QUALITY,
     QUANTITY,
     REVISION,
     SECONDS,
@@ -126,6 +127,7 @@ def parsed(row: bytes, roles: np.ndarray, layout: Layout = CANONICAL) -> Record:
         text(END),
         text(UNIT),
         number(REVISION),
+        text(QUALITY),
         layout.unit,
     )
 

@@ -7,7 +7,7 @@ from numba import njit
 
 from meterpulse.ingest.checks import PARSED, REFUSED
 from meterpulse.ingest.json_scan import _which
-from meterpulse.ingest.layout import CHANNEL, END, NO_ROLE, QUANTITY, SECONDS, START, UNIT
+from meterpulse.ingest.layout import CHANNEL, END, NO_ROLE, QUALITY, QUANTITY, SECONDS, START, UNIT
 from meterpulse.ingest.record import ABSENT_SECONDS
 from meterpulse.ingest.scalars import instant, number
 from meterpulse.ingest.vector import csv_end, line_end
@@ -31,6 +31,8 @@ def _field(data, role, at, end, row, unit_offsets, units):  # type: ignore[no-un
         return stop == end
     if at == end:  # the others may be left empty
         return True
+    if role == QUALITY:  # rare: left to plain Python
+        return False
     if role == UNIT:
         row[_UNIT] = _which(data, at, end - at, unit_offsets, units)
         return row[_UNIT] >= 0

@@ -33,11 +33,11 @@ def decode_few(
 
 
 def judged(record: Record, table: ChannelTable, columns: tuple[Any, ...], now_ms: int) -> tuple[int, ...]:
-    """(channel, start, seconds, quantity, revision) of a record that holds; raises RowError."""
+    """(channel, start, seconds, quantity, revision, quality) of a record that holds; raises RowError."""
     channel, mantissa, exponent = index_of(record.channel, table), record.mantissa, record.exponent
     if not -(2**63) < mantissa < 2**63:
         mantissa, exponent = 1, 1  # an exponent above 0 asks for wide integers
-    _, start, seconds, _, _, unit, revision = record
+    _, start, seconds, _, _, unit, revision, quality = record
     values = (channel, start, seconds, mantissa, exponent, unit, revision, *columns, now_ms)
     code, quantity, seconds = judge(*values)
     if code == EXACT:
@@ -49,7 +49,7 @@ def judged(record: Record, table: ChannelTable, columns: tuple[Any, ...], now_ms
         )
     if code != PARSED:
         raise RowError(REASON_CODES[code], told(code, start, now_ms))
-    return channel, start, seconds, quantity, revision
+    return channel, start, seconds, quantity, revision, quality
 
 
 def columns_of(rows: list[tuple[int, ...]]) -> Readings:
@@ -57,8 +57,10 @@ def columns_of(rows: list[tuple[int, ...]]) -> Readings:
         return Readings.empty()
     if len(rows) == 1:
         row = np.array(rows[0], np.int64)
-        channel, start, seconds, quantity, revision = row[:1], row[1:2], row[2:3], row[3:4], row[4:]
+        channel, start, seconds, quantity, revision, quality = (row[i : i + 1] for i in range(6))
     else:
-        channel, start, seconds, quantity, revision = np.array(rows, np.int64).T.copy()
-        start, seconds, revision = shortest(start), shortest(seconds), shortest(revision)
-    return Readings(channel.astype(np.uint32), start, seconds.astype(np.int32), quantity, revision)
+        channel, start, seconds, quantity, revision, quality = np.array(rows, np.int64).T.copy()
+        start, seconds, revision, quality = map(shortest, (start, seconds, revision, quality))
+    return Readings(
+        channel.astype(np.uint32), start, seconds.astype(np.int32), quantity, revision, quality.astype(np.int32)
+    )

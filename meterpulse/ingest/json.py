@@ -30,7 +30,7 @@ from meterpulse.ingest.vector import WIDTH, padded
 from meterpulse.model.channel import ChannelTable
 
 NESTING_MAX = 64
-_ARGUMENTS = ("channel", "start", "quantity", "seconds", "end", "unit", "revision")
+_ARGUMENTS = ("channel", "start", "quantity", "seconds", "end", "unit", "revision", "quality")
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
@@ -119,7 +119,16 @@ def recorded(fields: Any, layout: Layout) -> Record:
     if layout is CANONICAL:
         if "index" in fields or "thousandths" in fields:
             return _kept(fields)
-        return read(get("channel"), get("start"), get("quantity"), get("seconds"), None, get("unit"), get("revision"))
+        return read(
+            get("channel"),
+            get("start"),
+            get("quantity"),
+            get("seconds"),
+            None,
+            get("unit"),
+            get("revision"),
+            get("quality"),
+        )
     values = dict(zip(_ARGUMENTS, (get(name) if name else None for name in layout.read_order), strict=True))
     return read(**values, default_unit=layout.unit)
 
@@ -135,6 +144,7 @@ def _kept(fields: dict[str, Any]) -> Record:
         None,
         get("unit"),
         get("revision"),
+        get("quality"),
     )
     if dense:
         record = record._replace(channel=whole(get("index"), "wrong_type", "index"))

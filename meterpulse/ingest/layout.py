@@ -10,7 +10,7 @@ import numpy as np
 from meterpulse.ingest.contract import BodyError
 from meterpulse.model.quantity import UNITS
 
-NO_ROLE, CHANNEL, START, END, SECONDS, QUANTITY, UNIT, REVISION = range(8)
+NO_ROLE, CHANNEL, START, END, SECONDS, QUANTITY, UNIT, REVISION, QUALITY = range(9)
 NO_UNIT = 255
 
 
@@ -36,7 +36,7 @@ class Layout:
     def read_order(self) -> list[str | None]:
         """The fields' names in the order in which `record.read` takes them; None where the layout has none."""
         by_role = {role: name for name, role in self.roles.items()}
-        return [by_role.get(role) for role in (CHANNEL, START, QUANTITY, SECONDS, END, UNIT, REVISION)]
+        return [by_role.get(role) for role in (CHANNEL, START, QUANTITY, SECONDS, END, UNIT, REVISION, QUALITY)]
 
 
 def packed(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +48,15 @@ def packed(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 CANONICAL = Layout(
     "canonical",
-    {"channel": CHANNEL, "start": START, "seconds": SECONDS, "quantity": QUANTITY, "unit": UNIT, "revision": REVISION},
+    {
+        "channel": CHANNEL,
+        "start": START,
+        "seconds": SECONDS,
+        "quantity": QUANTITY,
+        "unit": UNIT,
+        "revision": REVISION,
+        "quality": QUALITY,
+    },
 )
 UTILITYAPI = Layout(
     "utilityapi",

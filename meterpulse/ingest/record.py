@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from meterpulse.ingest.contract import RowError
 from meterpulse.ingest.layout import NO_UNIT
 from meterpulse.ingest.scalars import MS_MAX
+from meterpulse.model.quality import RAW, packed_of
 from meterpulse.model.quantity import UnknownUnit, unit_of
 
 TEXT_MAX = 100  # characters of a number or a time
@@ -42,6 +43,7 @@ class Record(NamedTuple):
     exponent: int
     unit: int
     revision: int
+    quality: int = RAW  # packed
 
 
 def instant(value: Any) -> int:
@@ -151,6 +153,16 @@ def unit_code(value: Any) -> int:
         raise RowError("bad_unit", str(error)) from None
 
 
+def quality_code(value: Any) -> int:
+    """A quality, packed; raises RowError bad_quality."""
+    if not isinstance(value, str) or isinstance(value, NumberText):
+        raise RowError("bad_quality", f"quality is {shown(value)}; it takes a text such as raw, edited, or S17")
+    try:
+        return packed_of(value)
+    except ValueError as error:
+        raise RowError("bad_quality", str(error)) from None
+
+
 def read(
     channel: Any,
     start: Any,
@@ -159,6 +171,7 @@ def read(
     end: Any = None,
     unit: Any = None,
     revision: Any = None,
+    quality: Any = None,
     default_unit: int = NO_UNIT,
 ) -> Record:
     """A record of its values; None stands for absent and for JSON's null. Raises RowError with the first reason."""
@@ -178,7 +191,8 @@ def read(
     mantissa, exponent = decimal(quantity)
     code = default_unit if unit is None else unit_code(unit)
     version = 0 if revision is None else whole(revision, "bad_revision", "revision")
-    return Record(channel, start_ms, length, mantissa, exponent, code, version)
+    packed = RAW if quality is None else quality_code(quality)
+    return Record(channel, start_ms, length, mantissa, exponent, code, version, packed)
 
 
 def shown(value: Any) -> str:

@@ -24,6 +24,7 @@ from meterpulse.ingest.checks import (
 )
 from meterpulse.ingest.contract import REASONS, BodyError, Decoded, Rejected
 from meterpulse.ingest.layout import NO_UNIT
+from meterpulse.model.quality import RAW
 from meterpulse.model.quantity import QUANTITY_MAX
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import iso
@@ -43,6 +44,7 @@ class Columns:
     exponent: np.ndarray  # int16
     unit: np.ndarray  # uint8: a unit's code, NO_UNIT or THOUSANDTHS
     revision: np.ndarray  # int64
+    quality: np.ndarray = field(default_factory=lambda: np.full(1, RAW, np.int32))  # int32[n or 1], packed
     refused: dict[int, tuple[str, str]] = field(default_factory=dict)  # row -> (reason, detail)
     # row -> (mantissa, exponent) where the mantissa is no int64; `mantissa` is then its sign and `exponent` 1
     wide: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -82,12 +84,12 @@ def finish(
             )
     good = c.code == PARSED
     every = bool(good.all())
-    parts: tuple[np.ndarray, ...] = (c.channel, c.start, seconds, quantity, c.revision)
+    parts: tuple[np.ndarray, ...] = (c.channel, c.start, seconds, quantity, c.revision, c.quality)
     if not every:
         parts = tuple(p if len(p) == 1 and n > 1 else p[good] for p in parts)
-    channel, start, seconds, quantity, revision = parts
+    channel, start, seconds, quantity, revision, quality = parts
     readings = (
-        Readings(channel, shortest(start), shortest(seconds), quantity, shortest(revision))
+        Readings(channel, shortest(start), shortest(seconds), quantity, shortest(revision), shortest(quality))
         if len(channel)
         else Readings.empty()
     )

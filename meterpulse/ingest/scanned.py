@@ -13,6 +13,7 @@ from meterpulse.ingest.layout import packed
 from meterpulse.ingest.record import Record
 from meterpulse.ingest.rows import Columns, finish, refuse_all_if_too_many
 from meterpulse.model.channel import NOT_FOUND, ChannelTable
+from meterpulse.model.quality import RAW
 from meterpulse.model.quantity import UNITS
 
 UNIT_OFFSETS, UNIT_NAMES = packed(list(UNITS))
@@ -89,6 +90,10 @@ def _place(columns: Columns, row: int, record: Record, table: ChannelTable) -> N
     columns.code[row], columns.channel[row] = PARSED, index_of(record.channel, table)
     columns.start[row], columns.seconds[row], columns.revision[row] = record.start, record.seconds, record.revision
     columns.exponent[row], columns.unit[row] = record.exponent, record.unit
+    if record.quality != RAW:
+        if len(columns.quality) != len(columns.channel):
+            columns.quality = np.full(len(columns.channel), RAW, np.int32)
+        columns.quality[row] = record.quality
     if -(2**63) < record.mantissa < 2**63:
         columns.mantissa[row] = record.mantissa
     else:

@@ -54,6 +54,9 @@ class Commits:
             self.state = self._load()
             if self.state.version < 0:
                 self.commit([], "CREATE TABLE")
+            elif self.state.meta is not None and self.state.meta["schemaString"] != schema_text:
+                # Columns are only ever added: files without them stay as they are, and readers see nulls.
+                self.commit([{"metaData": {**self.state.meta, "schemaString": schema_text}}], "ADD COLUMNS")
             # What a killed process linked may not be on disk yet; nothing may rely on it before it is.
             fsync_directory(self._directory)
             fsync_directory(root)

@@ -41,10 +41,14 @@ _FIELDS = (
     ("seconds", "integer"),
     ("quantity", "long"),
     ("revision", "long"),
+    ("quality", "integer"),
     ("day", "string"),
 )
 _SCHEMA_TEXT = json.dumps(
-    {"type": "struct", "fields": [{"name": n, "type": t, "nullable": False, "metadata": {}} for n, t in _FIELDS]}
+    {
+        "type": "struct",
+        "fields": [{"name": n, "type": t, "nullable": n == "quality", "metadata": {}} for n, t in _FIELDS],
+    }
 )
 
 

@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         pa.field("seconds", pa.int32(), nullable=False),
         pa.field("quantity", pa.int64(), nullable=False),
         pa.field("revision", pa.int64(), nullable=False),
+        pa.field("quality", pa.int32()),  # not in files that were written before there was one
     ]
 )
 GROUP_HASHES = b"meterpulse.groups"
@@ -245,7 +246,7 @@ def table_of(pieces: Sequence[Readings]) -> pa.Table:
             columns[1].append(_array(start * 1000, SCHEMA.field(1).type))
         else:
             columns[1].append(_array(np.full(n, start[0] * 1000), SCHEMA.field(1).type))
-        for i, column in ((2, piece.seconds), (3, piece.quantity), (4, piece.revision)):
+        for i, column in ((2, piece.seconds), (3, piece.quantity), (4, piece.revision), (5, piece.quality)):
             if len(column) == n:
                 columns[i].append(_array(np.ascontiguousarray(column), SCHEMA.field(i).type))
             else:

@@ -126,10 +126,15 @@ class _OpenPart:
             raise CorruptFile(
                 self._file.path, f"row group {group.index} has {table.num_rows} rows instead of {group.rows}"
             )
-        channel, start, seconds, quantity, revision = (_numpy(c) for c in table.columns)
+        channel, start, seconds, quantity, revision, *quality = (_numpy(c) for c in table.columns)
         start = _constant_or_whole(start.view(np.int64))
         return Readings(
-            channel.view(np.uint32), start // 1000, _constant_or_whole(seconds), quantity, _constant_or_whole(revision)
+            channel.view(np.uint32),
+            start // 1000,
+            _constant_or_whole(seconds),
+            quantity,
+            _constant_or_whole(revision),
+            *map(_constant_or_whole, quality),
         )
 
     def _footer(self, size: int) -> bytes:

@@ -5,17 +5,19 @@ as two, everything else as offsets from its minimum in the fewest bytes that hol
 
 >>> r = Readings.of(channel=[0, 1, 2], start=0, seconds=5, quantity=[7, 7, 9])
 >>> len(pack(r)), unpack(pack(r)).quantity.tolist()
-(144, [7, 7, 9])
+(176, [7, 7, 9])
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from meterpulse.model.quality import RAW
 
 COLUMNS: tuple[tuple[str, Any], ...] = (
     ("channel", np.uint32),
@@ -23,32 +25,39 @@ COLUMNS: tuple[tuple[str, Any], ...] = (
     ("seconds", np.int32),
     ("quantity", np.int64),
     ("revision", np.int64),
+    ("quality", np.int32),
 )
+_WITHOUT_QUALITY = len(COLUMNS) - 1  # as batches were packed before there was one
+
+
+_RAW = np.full(1, RAW, np.int32)
+_RAW.flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Readings:
-    """n readings in columns; `start`, `seconds` and `revision` may have length 1, which stands for all rows."""
+    """n readings in columns; `start`, `seconds`, `revision` and `quality` may have length 1, which stands for all rows."""
 
     channel: np.ndarray  # uint32[n], dense index
     start: np.ndarray  # int64[n or 1], ms since the epoch, UTC
     seconds: np.ndarray  # int32[n or 1]
     quantity: np.ndarray  # int64[n], thousandths of the base unit
     revision: np.ndarray  # int64[n or 1]
+    quality: np.ndarray = field(default_factory=lambda: _RAW)  # int32[n or 1], packed: see model/quality.py
 
     @classmethod
-    def of(cls, channel: Any, start: Any, seconds: Any, quantity: Any, revision: Any = 0) -> Readings:
+    def of(
+        cls, channel: Any, start: Any, seconds: Any, quantity: Any, revision: Any = 0, quality: Any = RAW
+    ) -> Readings:
         """From anything array-like; scalars become constant columns."""
-        given = (channel, start, seconds, quantity, revision)
-        channel, start, seconds, quantity, revision = (
-            np.atleast_1d(np.ascontiguousarray(v, dtype=t)) for v, (_, t) in zip(given, COLUMNS, strict=True)
-        )
-        return cls(channel, start, seconds, quantity, revision)
+        given = (channel, start, seconds, quantity, revision, quality)
+        columns = (np.atleast_1d(np.ascontiguousarray(v, dtype=t)) for v, (_, t) in zip(given, COLUMNS, strict=True))
+        return cls(*columns)
 
     @classmethod
     def empty(cls) -> Readings:
         """No rows."""
-        return cls.of([], [], [], [], [])
+        return cls.of([], [], [], [], [], [])
 
     def __len__(self) -> int:
         return len(self.channel)
@@ -131,10 +140,10 @@ def unpack(buffer: bytes | memoryview) -> Readings:
     if len(view) < _HEADER.size:
         raise ValueError("not a packed batch: too short")
     magic, columns, n = _HEADER.unpack_from(view, 0)
-    if magic != _MAGIC or columns != len(COLUMNS):
+    if magic != _MAGIC or columns not in (len(COLUMNS), _WITHOUT_QUALITY):
         raise ValueError("not a packed batch: unknown magic or column count")
     at, out = _HEADER.size, []
-    for name, dtype in COLUMNS:
+    for name, dtype in COLUMNS[:columns]:
         encoding, width, _, _, base, step = _COLUMN.unpack_from(view, at)
         at += _COLUMN.size
         if encoding == _CONSTANT:

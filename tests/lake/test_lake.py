@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +248,27 @@ def test_sorting_is_stable_for_any_shape_of_input():
         batch = Readings.of(rng.integers(0, channels, n), start, 5, np.arange(n))
         order = np.lexsort((batch.full("start"), batch.channel))
         assert by_channel_and_start(batch) == batch.take(order)
+
+
+def test_a_lake_of_before_there_was_a_quality_is_read_and_written_on(tmp_path, sweep, rows, monkeypatch):
+    from meterpulse.lake import days, delta, parts
+
+    with monkeypatch.context() as before:
+        before.setattr(days, "table_of", lambda pieces: parts.table_of(pieces).drop_columns(["quality"]))
+        fields = [f for f in json.loads(delta._SCHEMA_TEXT)["fields"] if f["name"] != "quality"]
+        before.setattr(delta, "_SCHEMA_TEXT", json.dumps({"type": "struct", "fields": fields}))
+        old = DeltaLake.open(tmp_path / "lake")
+        old.write([sweep(20_000, 0)], 0, 1)
+        old.close()
+    lake = DeltaLake.open(tmp_path / "lake")
+    lake.write([Readings.of([0, 1], 20_000 * DAY_MS + 5_000, 5, [7, 9], 0, [0, 7])], 1, 2)
+    qualities = [batch.full("quality").tolist() for batch in lake.read(lake.files(20_000))]
+    assert qualities == [[14] * 100, [0, 7]]
+    assert lake.compact(20_000)
+    assert sorted(q for batch in lake.read(lake.files(20_000)) for q in batch.full("quality").tolist()) == sorted(
+        [14] * 100 + [0, 7]
+    )
+    assert not lake.verify()
+    theirs = DeltaTable(str(tmp_path / "lake" / "readings")).to_pyarrow_table()
+    assert theirs.num_rows == 102 and "quality" in theirs.column_names
+    lake.close()
