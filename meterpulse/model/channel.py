@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import IntEnum
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
@@ -162,6 +163,8 @@ class Profiles:
     scale_num: np.ndarray  # int64: thousandths of the base unit in one of the channel's unit, as a fraction
     scale_den: np.ndarray  # int64
     zones: list[str]
+    digits: np.ndarray  # uint8: of a register, 0 where they are not known
+    multiplier: list[Fraction]  # of a register: current times voltage transformers
 
 
 class ChannelTable(Protocol):

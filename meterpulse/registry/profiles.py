@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,4 +120,6 @@ def _columns(rows: list[Profile]) -> Profiles:
         scale_num=np.array([unit.scale.numerator for unit in units], np.int64),
         scale_den=np.array([unit.scale.denominator for unit in units], np.int64),
         zones=zones,
+        digits=np.array([row.digits or 0 for row in rows], np.uint8),
+        multiplier=[Fraction(row.multiplier) for row in rows],
     )
