@@ -46,6 +46,5 @@ def _days(zone: str, start_ms: int, step_ms: int, columns: int, first: int, afte
             if high > low:
                 rows.append((day, max(low, 0), min(high, columns), low >= 0 and high <= columns))
             day += 1
-    table = np.array(rows, np.int64).reshape(-1, 4)
-    day, low, high = (table[:, i].astype(np.int32) for i in range(3))
-    return Days(day, low, high, table[:, 3].astype(bool))
+    table = np.array(rows, np.int32).reshape(-1, 4)
+    return Days(table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(bool))
