@@ -12,24 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, delete, event, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import OperationalError
 
+from meterpulse.database import connect, insert_rows, migrate, writing
 from meterpulse.model.channel import NO_AREA
-from meterpulse.model.problem import Problem
 from meterpulse.registry.areas import Area
 from meterpulse.registry.profiles import Profile
 from meterpulse.registry.schema import (
+    MIGRATIONS,
     AreaRow,
     ChannelChangeRow,
     ExtentRow,
     MeterExchangeRow,
     ProfileRow,
     RedoRow,
-    migrate,
+    SchemaVersion,
 )
-
-SLICE = 10_000  # rows in one statement
 
 
 @dataclass
@@ -49,11 +48,9 @@ class Ledger:
     """The registry's database; `url` is SQLAlchemy's, SQLite in `directory` when None."""
 
     def __init__(self, directory: Path, url: str | None):
-        self._engine = create_engine(url or f"sqlite:///{directory / 'registry.sqlite'}")
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _durable_sqlite)
+        self._engine = connect(url, directory / "registry.sqlite")
         with self._engine.begin() as connection:
-            migrate(connection)
+            migrate(connection, SchemaVersion.__table__, MIGRATIONS, "registry")
 
     def extents(self) -> dict[str, int]:
         """What is committed: lengths by name, and the version."""
@@ -83,28 +80,19 @@ class Ledger:
 
     def commit(self, change: Change) -> None:
         """All of it or nothing, on disk when it returns. Raises Problem 507 when the disk is full."""
-        try:
-            with self._engine.begin() as connection:
-                for name, value in change.extents.items():
-                    if not connection.execute(
-                        update(ExtentRow).where(ExtentRow.name == name).values(value=value)
-                    ).rowcount:
-                        connection.execute(insert(ExtentRow).values(name=name, value=value))
-                profiles = [dict(zip(_PROFILE, (number, *profile), strict=True)) for number, profile in change.profiles]
-                _insert(connection, ProfileRow, profiles)
-                _insert(connection, AreaRow, [{"number": number} | _area_row(area) for number, area in change.areas])
-                for number, area in change.edited_areas:
-                    connection.execute(update(AreaRow).where(AreaRow.number == number).values(**_area_row(area)))
-                _insert(connection, ChannelChangeRow, change.history)
-                _insert(connection, MeterExchangeRow, change.exchanges)
-                connection.execute(delete(RedoRow))  # earlier changes in place are in their files
-                _insert(connection, RedoRow, change.redo)
-        except OperationalError as error:
-            if "full" in str(error.orig):
-                raise Problem(
-                    507, "disk-full", "The disk is full", "nothing was registered; free some space"
-                ) from error
-            raise
+        with writing(self._engine, "nothing was registered") as connection:
+            for name, value in change.extents.items():
+                if not connection.execute(update(ExtentRow).where(ExtentRow.name == name).values(value=value)).rowcount:
+                    connection.execute(insert(ExtentRow).values(name=name, value=value))
+            profiles = [dict(zip(_PROFILE, (number, *profile), strict=True)) for number, profile in change.profiles]
+            insert_rows(connection, ProfileRow, profiles)
+            insert_rows(connection, AreaRow, [{"number": number} | _area_row(area) for number, area in change.areas])
+            for number, area in change.edited_areas:
+                connection.execute(update(AreaRow).where(AreaRow.number == number).values(**_area_row(area)))
+            insert_rows(connection, ChannelChangeRow, change.history)
+            insert_rows(connection, MeterExchangeRow, change.exchanges)
+            connection.execute(delete(RedoRow))  # earlier changes in place are in their files
+            insert_rows(connection, RedoRow, change.redo)
 
     def clear_redo(self) -> None:
         """The changes in place are on disk in their files. If this fails, the next commit does it; doing them again at
@@ -152,16 +140,3 @@ _PROFILE = [column.name for column in ProfileRow.__table__.columns]
 def _area_row(area: Area) -> dict[str, Any]:
     parent = None if area.parent == NO_AREA else int(area.parent)
     return {"name": area.name, "kind": area.kind, "parent": parent, "time_zone": area.time_zone, "title": area.title}
-
-
-def _insert(connection: Any, table: type, rows: list[dict[str, Any]]) -> None:
-    for at in range(0, len(rows), SLICE):
-        connection.execute(insert(table), rows[at : at + SLICE])
-
-
-def _durable_sqlite(connection: Any, _: Any) -> None:
-    """Readers do not wait for writers, and a commit is on disk when it returns."""
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()

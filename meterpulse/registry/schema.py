@@ -7,10 +7,8 @@ transaction is the one moment at which a registration happens. Changes in place 
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Connection, Index, Integer, String, Text, insert, inspect, select, update
+from sqlalchemy import BigInteger, Connection, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-from meterpulse.model.problem import Problem
 
 _NAME = String(200)
 
@@ -102,23 +100,3 @@ def _create(connection: Connection) -> None:
 
 MIGRATIONS = (_create,)
 """Applied in order, each once; append new ones, never change one that was released."""
-
-
-def migrate(connection: Connection) -> None:
-    """Bring a database of any earlier version to this one; raises Problem for one of a later version."""
-    version = None
-    if inspect(connection).has_table(SchemaVersion.__tablename__):
-        version = connection.execute(select(SchemaVersion.version)).scalar_one_or_none()
-    if (version or 0) > len(MIGRATIONS):
-        raise Problem(
-            500,
-            "registry-newer",
-            "The registry was written by a newer meterpulse",
-            f"its schema has version {version}, this program knows {len(MIGRATIONS)}; install the newer version",
-        )
-    for step in MIGRATIONS[version or 0 :]:
-        step(connection)
-    if version is None:
-        connection.execute(insert(SchemaVersion).values(version=len(MIGRATIONS)))
-    elif version < len(MIGRATIONS):
-        connection.execute(update(SchemaVersion).values(version=len(MIGRATIONS)))
