@@ -122,6 +122,23 @@ class Registry(Section):
     url: str | None = None
 
 
+class Mqtt(Section):
+    """Readings from an MQTT broker."""
+
+    url: str | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a broker to listen to."""
+        return self.url is not None
+
+
+class Ingest(Section):
+    """Where readings come from besides HTTP: one section per source."""
+
+    mqtt: Mqtt = Mqtt()
+
+
 class Retention(Section):
     """How long each table is kept."""
 
@@ -166,6 +183,7 @@ class Config(BaseSettings):
     stores: Stores = Stores()
     registry: Registry = Registry()
     retention: Retention = Retention()
+    ingest: Ingest = Ingest()
     demo: Demo = Demo()
 
     @classmethod

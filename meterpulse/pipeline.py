@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from meterpulse.dirtydays import Rebuilder
 from meterpulse.ingest import Decoded, decode
 from meterpulse.lakeworker import LakeWorker
 from meterpulse.log import Log, LogFull, Quarantined, Record
-from meterpulse.log.commit import Committer
+from meterpulse.log.commit import Committer, Lane
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import iso
@@ -34,6 +34,7 @@ from meterpulse.registry import Registry
 from meterpulse.retention import Retention
 from meterpulse.serving.keys import Keys
 from meterpulse.serving.usage import UsageReader
+from meterpulse.sources import Sources
 from meterpulse.speed.runner import Keeper, Runner
 from meterpulse.stores import Store
 
@@ -92,6 +93,7 @@ class Pipeline:
         self.committer = Committer(self.log, 64 << 20, self._appended)
         self.rebuilder = Rebuilder(self)
         self.retention = Retention(self)
+        self.sources = Sources(self)
         self.usage_reader = UsageReader(self.engine, self.store, lambda: self.keeper.rolled, self.keys.descendants)
         self._lake_started = threading.Thread(target=self._lake_is_up, daemon=True)
         self._lake_started.start()
@@ -114,14 +116,21 @@ class Pipeline:
         return decode(body, media_type, self.registry.table, self.clock(), layout=layout)
 
     def submit(
-        self, decoded: Decoded, source: str, loop: asyncio.AbstractEventLoop | None = None
+        self,
+        decoded: Decoded,
+        source: str,
+        loop: asyncio.AbstractEventLoop | None = None,
+        positions: Mapping[str, str] | None = None,
+        lane: Lane | None = None,
     ) -> Future | asyncio.Future:
         """Sends readings and refused rows to the log; the future is done when both are on disk. Sources that begin with
-        `import:` are history: they make their days dirty and do not move the watermark."""
+        `import:` are history: they make their days dirty and do not move the watermark. `positions` and `lane` are those of
+        `Log.append` and `Committer`."""
         self._check_room()
         now = self.clock()
         bad = [Quarantined(r.reason, r.detail, r.media_type, source, now, bytes(r.original)) for r in decoded.rejected]
-        return self.committer.submit(Record(source, decoded.readings, now, not source.startswith(IMPORT)), bad, loop)
+        record = Record(source, decoded.readings, now, not source.startswith(IMPORT))
+        return self.committer.submit(record, bad, loop, positions, lane)
 
     def submit_readings(self, readings: Readings, source: str) -> Future | asyncio.Future:
         """Readings that are checked already, from inside the house."""
@@ -175,6 +184,7 @@ class Pipeline:
             "log": {"first": self.log.first, "end": self.log.end},
             "open_windows": len(engine.windows),
             "rebuilds": self.rebuilder.summary(),
+            "sources": self.sources.status(),
             "alarms": [*self.alarms, *self.runner.alarms][-20:],
             "now": iso(now),
         }
@@ -206,6 +216,7 @@ class Pipeline:
     def close(self) -> None:
         """Everything acknowledged is on disk already; this saves the next start its replay."""
         self._closed = True
+        self.sources.stop()
         self.retention.stop()
         self.rebuilder.stop()
         self.committer.stop()
@@ -300,6 +311,7 @@ def up(config: Config, listener: Any) -> None:
 
     with Pipeline.open(config) as pipeline:
         demo = Demo(pipeline, lambda text: print(text, file=sys.stderr, flush=True)) if config.demo.enabled else None
+        pipeline.sources.start()
         try:
             run(pipeline, listener, config, answer, replay_quarantine, on_ready=lambda url: _ready(url, demo))
         finally:

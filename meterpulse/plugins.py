@@ -29,24 +29,25 @@ def contracts(folder: str) -> list[str]:
     return _CONTRACT.findall(init.read_text(encoding="utf-8")) if init.is_file() else []
 
 
-def available(folder: str) -> list[str]:
-    """The plugin names of a folder, sorted. Nothing is imported.
+def available(folder: str, contract: str | None = None) -> list[str]:
+    """The plugin names of a folder, sorted; of one contract where the folder has several. Nothing is imported.
 
     >>> "lmdb" in available("log")
     True
     """
     files = sorted((_HERE / folder).glob("[!_]*.py"))
-    names = contracts(folder)
+    names = contracts(folder) if contract is None else [contract]
     if not names:
         return [file.stem for file in files]
     derived = re.compile(rf"^class \w+\([^)]*\b(?:{'|'.join(names)})\b[^)]*\)", re.MULTILINE)
     return [file.stem for file in files if derived.search(file.read_text(encoding="utf-8"))]
 
 
-def load(folder: str, name: str) -> ModuleType:
+def load(folder: str, name: str, contract: str | None = None) -> ModuleType:
     """Import `meterpulse.<folder>.<name>`; raises PluginError where it does not exist or its library is missing."""
-    if name not in available(folder):
-        raise PluginError(f"no such engine; built in: {', '.join(available(folder)) or 'none'}")
+    known = available(folder, contract)
+    if name not in known:
+        raise PluginError(f"no such engine; built in: {', '.join(known) or 'none'}")
     try:
         return import_module(f"meterpulse.{folder}.{name}")
     except ModuleNotFoundError as error:
@@ -57,15 +58,16 @@ def load(folder: str, name: str) -> ModuleType:
         raise PluginError(f"{folder}/{name} needs {missing}; run: pip install 'meterpulse[{extra}]'") from None
 
 
-def implementation(folder: str, name: str) -> type[Any]:
+def implementation(folder: str, name: str, contract: str | None = None) -> type[Any]:
     """The class in `meterpulse.<folder>.<name>` that fulfils the folder's contract; raises PluginError.
 
     >>> implementation("log", "lmdb").__name__
     'LmdbLog'
     """
-    module = load(folder, name)
-    bases = tuple(getattr(import_module(f"meterpulse.{folder}"), contract) for contract in contracts(folder))
+    module = load(folder, name, contract)
+    names = contracts(folder) if contract is None else [contract]
+    bases = tuple(getattr(import_module(f"meterpulse.{folder}"), each) for each in names)
     for value in vars(module).values():
         if isinstance(value, type) and value.__module__ == module.__name__ and issubclass(value, bases):
             return value
-    raise PluginError(f"meterpulse/{folder}/{name}.py has no class that derives from {', '.join(contracts(folder))}")
+    raise PluginError(f"meterpulse/{folder}/{name}.py has no class that derives from {', '.join(names)}")

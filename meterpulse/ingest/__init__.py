@@ -10,10 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from meterpulse.ingest.arrow import decode_arrow
 from meterpulse.ingest.contract import REASONS, BodyError, Decoded, FileBatch, Rejected
 from meterpulse.ingest.csv import decode_csv
+from meterpulse.ingest.delivery import Delivery, House
 from meterpulse.ingest.encoding import decompress
 from meterpulse.ingest.json import decode_array, decode_ndjson
 from meterpulse.ingest.layout import LAYOUTS, layout_of
@@ -33,9 +35,12 @@ __all__ = [
     "REASONS",
     "BodyError",
     "Decoded",
+    "Delivery",
     "FileBatch",
     "Format",
+    "House",
     "Rejected",
+    "Source",
     "decode",
     "decompress",
 ]
@@ -80,3 +85,32 @@ class Format(ABC):
     @abstractmethod
     def read(self, path: Path, after: int = 0) -> Iterator[FileBatch]:
         """The batches behind position `after` (0: all of them); raises BodyError where it is not of this format."""
+
+
+class Source(ABC):
+    """A stream of readings from outside, named after the file that holds it; it runs while the city is served.
+
+    `settings` is the section `ingest.<name>` of the configuration; the source is on when its `is_on` is true. The origin is
+    told that a message has arrived (MQTT's PUBACK, Kafka's offset) only in `Delivery.acknowledge`, so what was not yet on
+    our disk comes again after a crash. A message that cannot be read goes, byte for byte, among the delivery's refused rows.
+    """
+
+    def __init__(self, settings: Any, house: House):
+        self.settings, self.house = settings, house
+
+    @abstractmethod
+    def deliveries(self) -> Iterator[Delivery | None]:
+        """Connects, and yields what arrives until `stop`; None at least once a second while nothing does, as a sign of life.
+
+        No more is asked for while too much waits for the disk, so what the origin may send ahead must be bounded. Raises
+        OSError where the origin is out of reach: it is called again after a while, and goes on behind what was acknowledged.
+        Closing the iterator lets go of the connection.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Makes `deliveries` end soon; from any thread."""
+
+    def lag(self) -> int | None:
+        """Messages that the origin still holds for us; None where it does not tell."""
+        return None

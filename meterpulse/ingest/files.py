@@ -24,14 +24,14 @@ LINE_BYTES_MAX = 64 * 2**20
 
 def formats() -> list[str]:
     """The names of the formats there are."""
-    return plugins.available("ingest")
+    return plugins.available("ingest", "Format")
 
 
 def format_of(name: str) -> Format:
     """The format of that name; raises BodyError 415."""
     if name not in formats():
         raise BodyError(415, f"format {name[:40]!r} is not known; known are {', '.join(formats())}")
-    return plugins.implementation("ingest", name)()
+    return plugins.implementation("ingest", name, "Format")()
 
 
 def detect(path: Path) -> str:

@@ -8,7 +8,7 @@ same fsync.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from meterpulse.model.reading import Readings
@@ -67,8 +67,16 @@ class Log(ABC):
     salvaged: str | None  # what opening had to mend
 
     @abstractmethod
-    def append(self, records: Sequence[Record], bad: Sequence[Quarantined] = ()) -> int:
-        """All or nothing, durable on return; the offset of the first entry. Raises LogFull and OSError."""
+    def append(
+        self, records: Sequence[Record], bad: Sequence[Quarantined] = (), positions: Mapping[str, str] | None = None
+    ) -> int:
+        """All or nothing, durable on return; the offset of the first entry. Raises LogFull and OSError.
+
+        `positions` are how far sources have been read, by name (200 bytes at most): they are kept with this append."""
+
+    @abstractmethod
+    def position(self, name: str) -> str | None:
+        """What the last append that named it said; None where none did, or where damage took it."""
 
     @abstractmethod
     def read(self, offset: int) -> Entry | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -18,12 +18,22 @@ _ROWS_AN_ENTRY = 1 << 20
 
 
 @dataclass(slots=True)
+class Lane:
+    """Appends that must not overtake each other: when one of them fails, so do those behind it, until they are sent again in
+    a new lane. Without it a position could become durable before what it stands behind."""
+
+    broken: bool = False
+
+
+@dataclass(slots=True)
 class _Pending:
     record: Record
     bad: Sequence[Quarantined]
     rows: int
     future: Future | asyncio.Future
     loop: asyncio.AbstractEventLoop | None
+    positions: Mapping[str, str]
+    lane: Lane | None
 
 
 class Committer:
@@ -39,7 +49,12 @@ class Committer:
         self._thread.start()
 
     def submit(
-        self, record: Record, bad: Sequence[Quarantined] = (), loop: asyncio.AbstractEventLoop | None = None
+        self,
+        record: Record,
+        bad: Sequence[Quarantined] = (),
+        loop: asyncio.AbstractEventLoop | None = None,
+        positions: Mapping[str, str] | None = None,
+        lane: Lane | None = None,
     ) -> Future | asyncio.Future:
         """Raises Problem 503 where too much is waiting already, or when stopping."""
         future = loop.create_future() if loop else Future()
@@ -57,7 +72,7 @@ class Committer:
                     "Send the body again in a moment.",
                     retry_after_seconds=1,
                 )
-            self._waiting.append(_Pending(record, bad, rows, future, loop))
+            self._waiting.append(_Pending(record, bad, rows, future, loop, positions or {}, lane))
             self._rows += rows
             self._changed.notify()
         return future
@@ -77,14 +92,25 @@ class Committer:
                 group = self._take()
                 if not group:
                     return
-            error: BaseException | None = None
-            try:
-                self._log.append(list(merged(p.record for p in group)), [row for p in group for row in p.bad])
-            except Exception as trouble:  # the group is refused; the log has opened itself anew
-                error = trouble
+            behind = [p for p in group if p.lane is not None and p.lane.broken]
+            if behind:
+                _finish(behind, OSError("what came before it could not be written"))
+                group = [p for p in group if p.lane is None or not p.lane.broken]
+            error = self._append(group) if group else None
             crash_point("log.appended")
             self._on_append()
             _finish(group, error)
+
+    def _append(self, group: list[_Pending]) -> BaseException | None:
+        positions = {name: position for p in group for name, position in p.positions.items()}
+        try:
+            self._log.append(list(merged(p.record for p in group)), [row for p in group for row in p.bad], positions)
+        except Exception as trouble:  # the group is refused; the log has opened itself anew
+            for p in group:
+                if p.lane is not None:
+                    p.lane.broken = True
+            return trouble
+        return None
 
     def _take(self) -> list[_Pending]:
         rows = count = 0

@@ -13,7 +13,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import lmdb
@@ -25,6 +25,7 @@ from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_
 
 _KEY = struct.Struct(">Q")
 _NEXT = struct.Struct("<QQQ")  # next offset, rows so far, next quarantine key
+_POSITION = b"position/"
 _TRIM_A_COMMIT = 64
 _CHECK_READERS_EVERY = 256  # appends
 _PAGE = 4096
@@ -131,7 +132,9 @@ class LmdbLog(Log):
         with self._reading() as txn:
             return int(txn.stat(self._bad)["entries"])
 
-    def append(self, records: Sequence[Record], bad: Sequence[Quarantined] = ()) -> int:
+    def append(
+        self, records: Sequence[Record], bad: Sequence[Quarantined] = (), positions: Mapping[str, str] | None = None
+    ) -> int:
         with self._lock:
             first, end, rows, next_bad = self.end, self.end, self.rows, self._next_bad
             values, rejected = [], []
@@ -148,6 +151,8 @@ class LmdbLog(Log):
                         txn.put(_KEY.pack(offset), value, db=self._entries, append=True)
                     for key, value in enumerate(rejected, self._next_bad):
                         txn.put(_KEY.pack(key), value, db=self._bad, append=True)
+                    for name, position in (positions or {}).items():
+                        txn.put(_POSITION + name.encode(), position.encode(), db=self._meta)
                     txn.put(b"next", _NEXT.pack(end, rows, next_bad), db=self._meta)
                     trimmed = self._trim_some(txn)
             except lmdb.MapFullError as error:
@@ -166,6 +171,11 @@ class LmdbLog(Log):
             if self._appends % _CHECK_READERS_EVERY == 0:
                 self._env.reader_check()  # of processes that were killed while they read: they would keep every page
             return first
+
+    def position(self, name: str) -> str | None:
+        with self._reading() as txn:
+            found = txn.get(_POSITION + name.encode(), db=self._meta)
+            return None if found is None else bytes(found).decode()
 
     def _make_room(self, wanted: int) -> None:
         """Trims in a transaction of its own where the log is full: one that is full cannot trim any more."""

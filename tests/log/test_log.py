@@ -252,7 +252,7 @@ def test_what_arrives_during_an_fsync_shares_the_next_one_and_is_acknowledged_af
     entered, go_on = threading.Event(), threading.Event()
     whole = log.append
 
-    def slow(records, bad=()):
+    def slow(records, bad=(), positions=None):
         entered.set()
         go_on.wait(10)
         appended.append(len(records))
@@ -276,7 +276,7 @@ def test_what_arrives_during_an_fsync_shares_the_next_one_and_is_acknowledged_af
 def test_a_group_that_the_disk_refuses_is_refused_as_a_whole_and_the_next_is_taken(log):
     whole, failing = log.append, threading.Event()
 
-    def append(records, bad=()):
+    def append(records, bad=(), positions=None):
         if failing.is_set():
             raise LogFull("no room")
         return whole(records, bad)
@@ -296,7 +296,7 @@ def test_too_much_waiting_is_refused_with_when_to_come_back(log):
     entered, go_on = threading.Event(), threading.Event()
     whole = log.append
 
-    def slow(records, bad=()):
+    def slow(records, bad=(), positions=None):
         entered.set()
         go_on.wait(10)
         return whole(records, bad)
