@@ -1,5 +1,6 @@
 # make run      the platform with its demo city          make test    everything, quick tests first
 # make check    format, lint, types, import contracts    make bench   the benchmarks, small
+# make services the servers that some tests talk to
 #
 # Needs make, python3.11 and its venv module; everything else is installed into .venv from hash-locked lists.
 # Paths are relative, so that the checkout may lie in a folder with spaces.
@@ -9,10 +10,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test check bench lock wheel chromium clean help
+.PHONY: run test check bench lock wheel chromium services clean help
 
 help:
-	@sed -n 's/^# \?//p' Makefile | head -2
+	@sed -n 's/^# \?//p' Makefile | head -3
 
 run: .venv/run.stamp
 	@exec $(BIN)/meterpulse up $(ARGS)
@@ -37,6 +38,10 @@ chromium:
 	  echo "installing chromium"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends chromium >/dev/null \
 	  || echo "chromium could not be installed; the browser tests will be skipped"; \
 	fi
+
+# Real servers for the tests (brokers, databases). Tests whose server is not here say so and are skipped; in CI they fail.
+services: .venv/dev.stamp
+	$(BIN)/python -m tests.services
 
 .venv/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "meterpulse needs Python 3.11: apt-get install python3.11 python3.11-venv"; exit 1; }
