@@ -8,6 +8,7 @@ an author, a reason and a time, for intervals of a channel. Nothing is ever dele
         desk.edits.commit([Edit(channel=7, start_ms=..., step_ms=900_000, quantity=..., quality=...)],
                           action="set", author="ana", reason="meter shorted", at_ms=now)
         desk.edits.edits_for((0, 4096), day_start_ms, day_end_ms)     # InForce: columns by (channel, start)
+        desk.exceptions.offer(day, found, at_ms=now)                  # what fails now; the same again changes nothing
 
 Everything is in SQL (SQLite in the data folder, or a URL) and on disk when a call returns. Times are given, never read.
 """
@@ -16,5 +17,19 @@ from __future__ import annotations
 
 from meterpulse.worklist.desk import Desk
 from meterpulse.worklist.edits import ACTIONS, Edit, EditError, Edits, InForce, Mode
+from meterpulse.worklist.exceptions import Filter, Found, Item, Offered, Worklist
 
-__all__ = ["ACTIONS", "Desk", "Edit", "EditError", "Edits", "InForce", "Mode"]
+__all__ = [
+    "ACTIONS",
+    "Desk",
+    "Edit",
+    "EditError",
+    "Edits",
+    "Filter",
+    "Found",
+    "InForce",
+    "Item",
+    "Mode",
+    "Offered",
+    "Worklist",
+]

@@ -140,9 +140,8 @@ class Change:
 class Edits:
     """The ledger. Any thread may read; writers take turns."""
 
-    def __init__(self, engine: Engine):
-        self._engine = engine
-        self._turn = threading.Lock()
+    def __init__(self, engine: Engine, turn: threading.Lock):
+        self._engine, self._turn = engine, turn
 
     def commit(self, edits: Sequence[Edit], *, action: str, author: str, reason: str, at_ms: int) -> int:
         """Records a change and gives its number. Raises Problem 422 where author or reason is missing, 507."""

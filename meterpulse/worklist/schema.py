@@ -72,6 +72,8 @@ class ExceptionRow(Base):
     number: Mapped[int] = mapped_column(_SERIAL, primary_key=True)
     day: Mapped[int]
     channel: Mapped[int] = mapped_column(BigInteger)
+    utility: Mapped[str] = mapped_column(String(20))
+    area: Mapped[str | None] = mapped_column(String(200))
     rule: Mapped[str] = mapped_column(String(20))
     start_ms: Mapped[int] = mapped_column(BigInteger)
     end_ms: Mapped[int] = mapped_column(BigInteger)
