@@ -139,6 +139,15 @@ class Ingest(Section):
     mqtt: Mqtt = Mqtt()
 
 
+class Worklist(Section):
+    """Exceptions and edits. What a unit is worth puts exceptions of different utilities in one order; it is no price."""
+
+    url: str | None = None
+    worth_kwh: float = Field(0.25, ge=0, le=1e6)
+    worth_gas_m3: float = Field(1.0, ge=0, le=1e6)
+    worth_water_m3: float = Field(3.0, ge=0, le=1e6)
+
+
 class Retention(Section):
     """How long each table is kept."""
 
@@ -182,6 +191,7 @@ class Config(BaseSettings):
     batch: Batch = Batch()
     stores: Stores = Stores()
     registry: Registry = Registry()
+    worklist: Worklist = Worklist()
     retention: Retention = Retention()
     ingest: Ingest = Ingest()
     demo: Demo = Demo()

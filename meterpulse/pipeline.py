@@ -37,6 +37,7 @@ from meterpulse.serving.usage import UsageReader
 from meterpulse.sources import Sources
 from meterpulse.speed.runner import Keeper, Runner
 from meterpulse.stores import Store
+from meterpulse.worklist import Desk
 
 _log = logging.getLogger("meterpulse")
 IMPORT = "import:"
@@ -57,6 +58,7 @@ class Pipeline:
         self.alarms: list[str] = []
         self._closed = False
         self.registry = Registry.open(self.data / "registry", config.registry.url)
+        self.desk = Desk.open(self.data / "worklist", config.worklist.url)
         self.log: Log = plugins.implementation("log", config.log.engine)(self.data / "log", config.log.max_bytes)
         if self.log.salvaged:
             self.alarm(self.log.salvaged)
@@ -225,6 +227,7 @@ class Pipeline:
         self.log.close()
         self.store.close()
         self.registry.close()
+        self.desk.close()
         (self.data / "server.json").unlink(missing_ok=True)
         os.close(self._lock)
 
