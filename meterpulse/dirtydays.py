@@ -59,11 +59,13 @@ class Rebuilder:
             try:
                 # The boundary first: a window that retires from here on may hold readings that the lake does not have yet.
                 boundary = p.keeper.boundary_ms
-                below = p.engine.applied
+                below, decided = p.engine.applied, p.desk.edits.newest()
                 if p.lake.position < below and not p.lake.ask("flush", to=below, timeout_seconds=600):
                     raise OSError("the lake cannot take what is logged yet; free disk space")
                 report = self._rebuild_from_lake(day, boundary)
                 p.engine.clean(day, below, boundary)
+                if p.desk.edits.built(day, decided, boundary):  # people decided more meanwhile
+                    p.doubt_edited_days()
                 self._recent = [*self._recent[-199:], report]
                 return report
             finally:

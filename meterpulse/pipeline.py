@@ -29,7 +29,7 @@ from meterpulse.log import Log, LogFull, Quarantined, Record
 from meterpulse.log.commit import Committer, Lane
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
-from meterpulse.model.window import iso
+from meterpulse.model.window import WINDOW_MS, iso
 from meterpulse.registry import Registry
 from meterpulse.retention import Retention
 from meterpulse.serving.keys import Keys
@@ -91,6 +91,7 @@ class Pipeline:
         )
         self.runner.recover(self._lake_days)
         self._keep_offsets_rising()
+        self.doubt_edited_days()
         self.runner.start()
         self.committer = Committer(self.log, 64 << 20, self._appended)
         self.rebuilder = Rebuilder(self)
@@ -207,6 +208,11 @@ class Pipeline:
             self.runner.wake_if_behind()
             time.sleep(0.05)
         return False
+
+    def doubt_edited_days(self) -> None:
+        """Days with decisions that they were not built with are dirty."""
+        for day, end_ms in self.desk.edits.pending().items():
+            self.engine.doubt(day, 0, -(-end_ms // WINDOW_MS) * WINDOW_MS)
 
     def alarm(self, text: str) -> None:
         """Said to people on the status page and in the log file."""

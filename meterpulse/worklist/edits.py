@@ -17,18 +17,17 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Select, and_, func, insert, select
+from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, select, update
 
 from meterpulse.database import insert_rows, writing
 from meterpulse.model.problem import Problem
 from meterpulse.model.quality import is_packed
 from meterpulse.model.quantity import QUANTITY_MAX
 from meterpulse.model.window import DAY_MS
-from meterpulse.worklist.schema import ChangeRow, EditRow, UndoneRow
+from meterpulse.worklist.schema import ChangeRow, EditRow, PendingRow, UndoneRow
 
 ACTIONS = ("set", "interpolate", "copy week", "accept raw", "accept estimate", "leave")
 _SPAN_MS = 400 * DAY_MS  # an edit is no longer than lateness can reach
-_WHOLE = 1 << 62
 
 
 class Mode(IntEnum):
@@ -173,6 +172,25 @@ class Edits:
             rows = connection.execute(_in_force(query, as_of_ms)).all()
         return _columns(rows, start_ms, end_ms)
 
+    def newest(self) -> int:
+        """The number of the newest change, 0 where there is none."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(func.max(ChangeRow.number))).scalar() or 0
+
+    def pending(self) -> dict[int, int]:
+        """UTC days that changes have made dirty, each with the end of its last interval concerned. Survives a crash."""
+        with self._engine.connect() as connection:
+            return {day: end for day, end in connection.execute(select(PendingRow.day, PendingRow.end_ms))}
+
+    def built(self, day: int, newest: int, until_ms: int) -> bool:
+        """A day was built up to `until_ms` with all changes up to `newest`; whether it has to be built again."""
+        if day not in self.pending():
+            return False
+        own = PendingRow.day == day
+        with self._turn, writing(self._engine, "the day stays dirty") as connection:
+            done = delete(PendingRow).where(own, PendingRow.change <= newest, PendingRow.end_ms <= until_ms)
+            return not connection.execute(done).rowcount
+
     def changes(
         self, *, before: int | None = None, limit: int = 50, channel: int | None = None, author: str | None = None
     ) -> list[Change]:
@@ -223,6 +241,7 @@ def record(connection: Connection, edits: Sequence[Edit], *, action: str, author
         for edit in edits
     ]
     insert_rows(connection, EditRow, rows)
+    _make_dirty(connection, change, [(edit.start_ms, edit.end_ms) for edit in edits])
     return change
 
 
@@ -242,7 +261,23 @@ def take_back(
     number = _new_change(connection, at_ms, author, reason, "undo", change)
     edits = list(connection.execute(select(EditRow.number).where(EditRow.change == change)).scalars())
     insert_rows(connection, UndoneRow, [{"edit": edit, "change": number} for edit in edits])
-    return number, _spans(connection, select(EditRow.number).where(EditRow.change == change))
+    spans = _spans(connection, select(EditRow.number).where(EditRow.change == change))
+    _make_dirty(connection, number, [(start, end) for _, start, end in spans])
+    return number, spans
+
+
+def _make_dirty(connection: Connection, change: int, spans: Sequence[tuple[int, int]]) -> None:
+    ends: dict[int, int] = {}
+    for start, end in spans:
+        for day in range(start // DAY_MS, -(-end // DAY_MS)):
+            ends[day] = max(ends.get(day, 0), min(end, (day + 1) * DAY_MS))
+    for day, end in ends.items():
+        before = connection.execute(select(PendingRow.end_ms).where(PendingRow.day == day)).scalar()
+        if before is None:
+            connection.execute(insert(PendingRow).values(day=day, change=change, end_ms=end))
+        else:
+            own = update(PendingRow).where(PendingRow.day == day)
+            connection.execute(own.values(change=change, end_ms=max(before, end)))
 
 
 def _new_change(connection: Connection, at_ms: int, author: str, reason: str, action: str, undoes: int | None) -> int:

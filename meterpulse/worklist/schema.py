@@ -60,6 +60,15 @@ class UndoneRow(Base):
     change: Mapped[int] = mapped_column(BigInteger)
 
 
+class PendingRow(Base):
+    """A UTC day that has to be built again because of a change; `end_ms` is the end of its last interval concerned."""
+
+    __tablename__ = "pending_day"
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    change: Mapped[int] = mapped_column(BigInteger)
+    end_ms: Mapped[int] = mapped_column(BigInteger)
+
+
 class ExceptionRow(Base):
     """A failed rule on consecutive intervals of a channel, and where its handling stands."""
 

@@ -83,6 +83,19 @@ def test_an_edit_over_midnight_is_asked_for_day_by_day(desk):
     assert (tomorrow.quantity.tolist(), tomorrow.start_ms.tolist()) == ([2], [BASE + DAY_MS])
 
 
+def test_the_days_of_a_change_are_dirty_until_they_are_built_with_it(desk):
+    change = commit(desk, edit(2, 95, [1, 2]))
+    assert desk.edits.pending() == {DAY: BASE + DAY_MS, DAY + 1: BASE + DAY_MS + STEP}
+    end = BASE + 2 * DAY_MS
+    assert desk.edits.built(DAY + 1, desk.edits.newest(), BASE + DAY_MS), "its windows were still open"
+    assert not desk.edits.built(DAY + 1, desk.edits.newest(), end)
+    began = desk.edits.newest()
+    undo(desk, change, at_ms=2000)  # while the day is being built
+    assert desk.edits.built(DAY, began, end), "it has to be built again"
+    assert not desk.edits.built(DAY, desk.edits.newest(), end)
+    assert list(desk.edits.pending()) == [DAY + 1]
+
+
 def test_buckets_of_a_day_are_slices_of_it(desk):
     commit(desk, *(edit(channel, 0, [channel]) for channel in (9, 4, 500, 4096)))
     day = desk.edits.edits_for((0, 1 << 32), BASE, BASE + DAY_MS)
