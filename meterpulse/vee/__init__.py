@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +23,7 @@ from meterpulse.model.quantity import BY_CODE, Unit
 
 MISSING = -1  # in place of a quality: there is no value
 UNKNOWN = -(2**63)  # in place of a total, a rating or an instant (int64) that is not known
+NOT_TOLD = 255  # in place of a unit's code
 
 
 class Status(IntEnum):
@@ -141,6 +142,7 @@ class RegisterSpans:
     after: np.ndarray  # int32[k]
     quantity: np.ndarray  # int64[k], thousandths of the base unit, multiplier included
     resolution: np.ndarray  # int64[k], one step of the register's last digit in thousandths, multiplier included
+    tariffs: np.ndarray | None = None  # int64[k], what the registers of its tariff times add up to; UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +185,13 @@ class Context:
     siblings: tuple[Sibling, ...] | None = None
     estimated_since: np.ndarray | None = None  # int64[n], ms; UNKNOWN where the last value is measured
     previous: Previous | None = None
+    # What the messages said, for the rules that also run on arrival:
     repeats: np.ndarray | None = None  # int32[n, m], deliveries besides the one that stands, with another value
+    seconds: np.ndarray | None = None  # int32[n, m], the interval that a value says it has; whatever where missing
+    clock_ms: np.ndarray | None = None  # int64[n, m], how far the device's clock was ahead of ours; UNKNOWN
+    unit: np.ndarray | None = None  # uint8[n], Unit.code of the message; NOT_TOLD
+    multiplier: np.ndarray | None = None  # int64[n, 2], numerator and denominator in the message; 0 and 0: not told
+    meter_matches: np.ndarray | None = None  # bool[n], the meter named in the message is the registered one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,6 +218,11 @@ class Findings:
         n = len(row)
         given = (rule, row, first, after, status, measured, limit, decision)
         return cls(*(_column(value, dtype, n) for value, dtype in zip(given, _FINDING_TYPES, strict=True)))
+
+    @classmethod
+    def of_table(cls, rule: int, table: np.ndarray, status: Any) -> Findings:
+        """Of int64[k, 5]: row, first, after, measured, limit, as the compiled passes give them."""
+        return cls.of(rule, table[:, 0], table[:, 1], table[:, 2], status, table[:, 3], table[:, 4])
 
     @classmethod
     def none(cls) -> Findings:
@@ -244,6 +257,11 @@ class Outcome:
     findings: Findings = field(default_factory=Findings.none)
 
     @classmethod
+    def where(cls, judged: np.ndarray, findings: Findings) -> Outcome:
+        """The rule can judge rows with anything true in bool[n, k]: their known values or days."""
+        return cls(np.asarray(judged.any(axis=1)), findings)
+
+    @classmethod
     def not_applicable(cls, profile: Profile) -> Outcome:
         """The rule cannot judge any of these channels."""
         return cls(np.zeros(len(profile), bool))
@@ -254,7 +272,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    severity: Status = Status.FAIL
+    severity: Literal["warn", "fail"] = "fail"
+
+    @property
+    def status(self) -> Status:
+        """What a finding of this rule counts as."""
+        return Status[self.severity.upper()]
 
 
 class Rule(ABC):
@@ -264,6 +287,7 @@ class Rule(ABC):
     version: ClassVar[int] = 1  # goes up when the same input may give another result
     settings: ClassVar[type[Settings]] = Settings
     needs_history: ClassVar[bool] = True  # False: also run on arrival
+    after_grading: ClassVar[bool] = False  # True: sees the qualities that the other rules led to
 
     @property
     def id(self) -> str:

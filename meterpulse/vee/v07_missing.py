@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from meterpulse.model.channel import Kind
-from meterpulse.vee import MISSING, Context, Findings, Outcome, Profile, Rule, Settings
-from meterpulse.vee.runs import runs_of
+from meterpulse.vee import Context, Findings, Outcome, Profile, Rule, Settings
+from meterpulse.vee.runs import collect, compiled, put
 
 
 class Missing(Rule):
@@ -23,15 +23,48 @@ class Missing(Rule):
         """Spans of consecutive intervals that are missing or incomplete."""
         if profile.traits.kind is Kind.register:
             return Outcome.not_applicable(profile)  # an index may be read at any time
-        first, after = profile.first, profile.after
-        known = profile.quality[:, first:after] != MISSING
-        row, low, high = runs_of(~known)
-        found = [Findings.of(7, row, low + first, high + first, settings.severity, high - low, 0)]
+        judged = profile.first, profile.after
+        table = collect(_gaps, profile.quality, *judged)
         if profile.readings is not None:
-            readings, wanted = profile.readings[:, first:after], profile.readings_expected
-            row, low, high = runs_of(known & (readings < wanted))
-            fewest = [readings[r, a:b].min() for r, a, b in zip(row, low, high, strict=True)]
-            found.append(
-                Findings.of(7, row, low + first, high + first, settings.severity, np.array(fewest, np.int64), wanted)
-            )
-        return Outcome(np.ones(len(profile), bool), Findings.concat(found))
+            short = collect(_incomplete, profile.quality, profile.readings, profile.readings_expected, *judged)
+            table = np.concatenate([table, short])
+        return Outcome(np.ones(len(profile), bool), Findings.of_table(7, table, settings.status))
+
+
+@compiled
+def _gaps(quality, first, after, table):  # type: ignore[no-untyped-def]
+    k = 0
+    for r in range(len(quality)):
+        missing = 0
+        for c in range(first, after):
+            missing += quality[r, c] == -1
+        if missing:
+            begin = -1
+            for c in range(first, after + 1):
+                is_missing = c < after and quality[r, c] == -1
+                if is_missing and begin < 0:
+                    begin = c
+                elif not is_missing and begin >= 0:
+                    k = put(table, k, r, begin, c, c - begin, 0)
+                    begin = -1
+    return k
+
+
+@compiled
+def _incomplete(quality, readings, expected, first, after, table):  # type: ignore[no-untyped-def]
+    k = 0
+    for r in range(len(quality)):
+        fewer = 0
+        for c in range(first, after):
+            fewer += readings[r, c] < expected
+        if fewer:
+            begin, fewest = -1, expected
+            for c in range(first, after + 1):
+                is_short = c < after and quality[r, c] != -1 and readings[r, c] < expected
+                if is_short:
+                    begin = c if begin < 0 else begin
+                    fewest = min(fewest, readings[r, c])
+                elif begin >= 0:
+                    k = put(table, k, r, begin, c, fewest, expected)
+                    begin, fewest = -1, expected
+    return k

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from meterpulse.model.channel import Direction, Kind
-from meterpulse.vee import MISSING, Context, Findings, Outcome, Profile, Rule, Settings
+from meterpulse.vee import Context, Findings, Outcome, Profile, Rule, Settings
+from meterpulse.vee.runs import any_known, collect, outside
 
 
 class Negative(Rule):
@@ -17,9 +18,8 @@ class Negative(Rule):
         """Single intervals below zero."""
         if profile.traits.kind is not Kind.interval or profile.traits.direction is not Direction.delivered:
             return Outcome.not_applicable(profile)
-        first = profile.first
-        quantity = profile.quantity[:, first : profile.after]
-        row, column = np.nonzero((quantity < 0) & (profile.quality[:, first : profile.after] != MISSING))
-        column = column + first
-        found = Findings.of(14, row, column, column + 1, settings.severity, profile.quantity[row, column], 0)
-        return Outcome((profile.quality[:, first : profile.after] != MISSING).any(axis=1), found)
+        n, judged = len(profile), (profile.first, profile.after)
+        bounds = np.zeros(n, np.int64), np.full(n, 2**63 - 1, np.int64)
+        table = collect(outside, profile.quantity, profile.quality, *judged, *bounds)
+        applies = any_known(profile.quality, *judged, np.empty(n, bool))
+        return Outcome(applies, Findings.of_table(14, table, settings.status))

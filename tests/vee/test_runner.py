@@ -66,7 +66,7 @@ def test_only_judged_columns_are_graded_and_searched():
 
 def test_the_version_changes_with_any_setting_and_only_then():
     assert RuleSet.of().version == RuleSet.of().version
-    assert RuleSet.of({"V14": {"severity": Status.WARN}}).version != RuleSet.of().version
+    assert RuleSet.of({"V14": {"severity": "warn"}}).version != RuleSet.of().version
     assert only("V14").version != only("V07").version
 
 
