@@ -177,7 +177,7 @@ def _texts(column: pa.Array, refuse: Refuse) -> Quantity:
     _, offsets, data = column.buffers()
     if n:
         offsets = values_of(offsets, np.int64, column.offset, n + 1)
-        _numbers(offsets, padded(data or b""), out.mantissa, out.exponent, plain)
+        numbers(offsets, padded(data or b""), out.mantissa, out.exponent, plain)
     for row in np.flatnonzero(~plain).tolist():
         if column[row].is_valid:
             _put(out, row, column[row].as_py(), refuse)
@@ -202,7 +202,7 @@ def _put(out: Quantity, row: int, text: str, refuse: Refuse) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _numbers(offsets, data, mantissa, exponent, plain):  # type: ignore[no-untyped-def]
+def numbers(offsets, data, mantissa, exponent, plain):  # type: ignore[no-untyped-def]
     text = np.zeros(32, np.uint8)  # texts follow each other without a gap, so each is read by itself
     for i in range(len(plain)):
         length = offsets[i + 1] - offsets[i]

@@ -29,6 +29,8 @@ REASONS: dict[str, str] = {
     "negative": "interval and register channels take no negative quantity",
     "future": "starts more than 5 minutes after now",
     "missing": "the row has no value",
+    "truncated": "the file ends before it is complete; ask for it again",
+    "bad_checksum": "the checksum does not match: bytes were lost or changed on the way",
 }
 
 
@@ -62,10 +64,11 @@ class FileBatch:
     rejected: list[Rejected] = field(
         default_factory=list
     )  # rows that the format itself refuses; they are not in the body
+    ignored: dict[str, int] = field(default_factory=dict)  # records that are no readings, by what they are
 
     @property
     def table(self) -> pa.Table:
-        """An Arrow body as a table: channel text, start timestamp[ms, UTC], seconds, quantity, revision."""
+        """An Arrow body as a table: channel text, start timestamp[ms, UTC], seconds, quantity, revision, quality."""
         with pa.ipc.open_stream(self.body) as stream:
             return stream.read_all()
 

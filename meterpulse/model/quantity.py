@@ -46,6 +46,7 @@ class Unit:
 
 _US_GALLON = Fraction("3785.411784")  # mL: 231 cubic inches of 25.4 mm (NIST SP 811)
 _CUBIC_FOOT = Fraction("28316.846592")  # mL: (304.8 mm)^3
+_THERM = Fraction(105_480_400 * 1_000, 3_600)  # mWh: the U.S. therm of 105.4804 MJ (NIST SP 811)
 
 _SCALES: tuple[tuple[str, str, Fraction], ...] = (
     ("kWh", "energy", Fraction(10**6)),
@@ -63,6 +64,7 @@ _SCALES: tuple[tuple[str, str, Fraction], ...] = (
     ("kW", "power", Fraction(10**6)),
     ("V", "voltage", Fraction(10**3)),
     ("A", "current", Fraction(10**3)),
+    ("therm", "energy", _THERM),
 )
 UNITS: dict[str, Unit] = {
     name: Unit(name, code, dimension, scale) for code, (name, dimension, scale) in enumerate(_SCALES)

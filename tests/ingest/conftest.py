@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from meterpulse.ingest import ARROW, CSV, JSON, NDJSON, Decoded, decode
+from meterpulse.ingest import ARROW, CSV, JSON, NDJSON, Decoded, decode, files
 from meterpulse.model.channel import Channel, ChannelTable
+from meterpulse.model.quality import text_of
 from meterpulse.registry import Registry
 
 MIDNIGHT_MS = 1_772_841_600_000  # 2026-03-07T00:00:00Z
@@ -101,3 +103,27 @@ def stream() -> Callable[..., bytes]:
 
 
 __all__ = ["ARROW"]
+
+
+def table_rows(batches: list[Any]) -> list[tuple[Any, ...]]:
+    """(id, start ms, seconds, quantity, revision, quality as text) of the Arrow bodies of a file."""
+    rows: list[tuple[Any, ...]] = []
+    for batch in batches:
+        table = batch.table
+        assert table.num_rows == batch.rows
+        names = ("channel", "start", "seconds", "quantity", "revision", "quality")
+        columns = [table[name].cast(pa.int64()) if name == "start" else table[name] for name in names]
+        rows += zip(*(column.to_pylist() for column in columns), strict=True)
+    return [(*row[:5], text_of(row[5])) for row in rows]
+
+
+@pytest.fixture(scope="session")
+def rows_in() -> Callable[[Path, str], tuple[list[Any], list[tuple[Any, ...]]]]:
+    """The batches of a file that must be detected as that format, and their rows."""
+
+    def read(path: Path, format: str, after: int = 0) -> tuple[list[Any], list[tuple[Any, ...]]]:
+        assert files.detect(path) == format
+        batches = list(files.read(path, after=after))
+        return batches, table_rows(batches)
+
+    return read

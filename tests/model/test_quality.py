@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from meterpulse.model.quality import Quality, code_of, is_packed, nem12_of, of_nem12, packed_of, text_of
+from meterpulse.model.quality import Quality, code_of, is_packed, nem12_of, of_nem12, packed_of, reason_of, text_of
 from meterpulse.model.reading import COLUMNS, Readings, _pack_column, pack, unpack
 
 
@@ -18,13 +18,21 @@ def test_nem12_flags_and_methods_survive(flag, method):
     assert is_packed(np.array([packed])).all()
 
 
+@pytest.mark.parametrize("reason", [0, 53, 99, 255])
+def test_nem12_reason_codes_survive(reason):
+    packed = of_nem12("F", 14, reason)
+    assert (nem12_of(packed), reason_of(packed)) == (("F", 14), reason)
+    assert code_of(packed) == code_of(of_nem12("F", 14)) and packed_of(text_of(packed)) == packed
+    assert is_packed(np.array([packed])).all() and reason_of(of_nem12("F", 14)) is None
+
+
 @pytest.mark.parametrize("quality", Quality)
 def test_espi_codes_survive_and_have_a_nem12_flag(quality):
     assert code_of(int(quality)) == quality and packed_of(quality.word) == quality
     assert nem12_of(int(quality))[0] in "AEFNSV"
 
 
-@pytest.mark.parametrize("wrong", [1, 20, 255, 14 | 5 << 8, 14 | 7 << 16, -1, 1 << 30])
+@pytest.mark.parametrize("wrong", [1, 20, 255, 14 | 5 << 8, 14 | 7 << 16, -1, 1 << 30, 14 | 1 << 19])
 def test_what_is_no_quality_is_known_as_such(wrong):
     assert not is_packed(np.array([wrong])).any()
 
