@@ -107,6 +107,8 @@ class Batch(Section):
 
     engine: Annotated[str, engine_of("batch")] = "embedded"
     quiet_seconds: int = Field(2, ge=0, le=3600)
+    threads: int = Field(2, ge=1, le=64)
+    max_bytes: int = Field(2 << 30, ge=16 << 20)
 
 
 class Stores(Section):

@@ -5,26 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from meterpulse import plugins
 from meterpulse.batch import DayReport
-from meterpulse.batch.embedded import BUCKET, rebuild
-from meterpulse.lake import CorruptFile, LakeFile
-from meterpulse.lake.reader import read
+from meterpulse.batch.embedded import rebuild
+from meterpulse.batch.lakeday import LakeDay
+from meterpulse.lake import CorruptFile
 from meterpulse.lakeworker import LakeDown
 from meterpulse.model.memory import give_back
-from meterpulse.model.reading import Readings
 from meterpulse.model.window import DAY_MS, day_text
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
 _log = logging.getLogger("meterpulse.batch")
-_ROWS_AT_ONCE, _PASSES = 2 << 20, 32  # of a day's rows in memory; of a day's files, however many rows it has
+_ROW_BYTES = 12  # of a row that waits in memory for its channel's turn
 _SHORT_SECONDS = 4  # longer rebuilds take a tenth of the time at most
 _PARTIAL_SECONDS = 60
 
@@ -78,15 +76,14 @@ class Rebuilder:
             files = p.lake.files(day)
             # In this order: channels that are registered meanwhile are in what is taken later, and not in what is built.
             builder = plugins.implementation("batch", p.config.batch.engine)(
-                p.keys.group_of(), p.keys.group_count(), p.keys.parents()
+                p.keys.group_of(), p.keys.group_count(), p.keys.parents(), threads=p.config.batch.threads
             )
             channel_zone, zones = p.keys.zones("usage_5m")
             group_zone, area_zones = p.keys.zones("area_1m")
             every = list(dict.fromkeys([*zones, *area_zones])) or ["UTC"]
-            source = _Buckets(files, len(channel_zone))
             try:
                 report = rebuild(
-                    day, boundary, builder, source.read, p.store, self._install, every,
+                    day, boundary, builder, LakeDay(files, p.config.batch.max_bytes // _ROW_BYTES), p.store, self._install, every,
                     np.array([every.index(z) for z in zones] or [0])[channel_zone],
                     np.array([every.index(z) for z in area_zones] or [0])[group_zone],
                     lossy=day in p.lake.ask("holes"),
@@ -179,36 +176,3 @@ class Rebuilder:
 
 class _Stopped(Exception):
     """The server is stopping."""
-
-
-class _Buckets:
-    """Serves a day's rows bucket by bucket; what is read once from the files serves the buckets that follow."""
-
-    def __init__(self, files: list[LakeFile], channels: int):
-        rows = sum(f.rows for f in files)
-        spans = min(max(1, -(-rows // _ROWS_AT_ONCE)), _PASSES)
-        self._files = files
-        self._width = max(BUCKET, -(-channels // spans // BUCKET) * BUCKET)
-        self._span = (-1, -1)
-        self._rows = Readings.empty()
-        self._starts = np.zeros(1, np.int64)
-
-    def read(self, day: int, channels: tuple[int, int]) -> Iterator[Readings]:
-        """Rows of channels [low, high) in log order; both lie in one bucket."""
-        low, high = channels
-        if not self._span[0] <= low < self._span[1]:
-            self._load(low // self._width * self._width)
-        bucket = (low - self._span[0]) // BUCKET
-        yield self._rows.take(slice(int(self._starts[bucket]), int(self._starts[bucket + 1])))
-
-    def _load(self, first: int) -> None:
-        self._span = (first, first + self._width)
-        rows = Readings.concat(list(read(self._files, self._span)))
-        bucket = (rows.channel - np.uint32(first)) // BUCKET
-        count = np.bincount(bucket, minlength=self._width // BUCKET)
-        self._starts = np.concatenate([[0], np.cumsum(count)])
-        if len(rows) and (bucket[1:] < bucket[:-1]).any():
-            rows = rows.take(
-                np.argsort(bucket.astype(np.uint16) if self._width // BUCKET < 65_536 else bucket, kind="stable")
-            )
-        self._rows = rows

@@ -1,4 +1,4 @@
-"""The batch layer recomputes dirty days from the lake, through the same kernels as speed, and replaces their rows in the store.
+"""The batch layer recomputes days from the lake, with the same result as speed and as a plain loop, and replaces their rows.
 
 It writes only windows before a boundary that speed has retired, so a window never has two writers.
 """
@@ -6,16 +6,18 @@ It writes only windows before a boundary that speed has retired, so a window nev
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from meterpulse.model.reading import Readings
 
-ReadDay = Callable[
-    [int, tuple[int, int]], Iterable[Readings]
-]  # (day, channels [low, high)) -> the lake's rows, in log order
+if TYPE_CHECKING:
+    from meterpulse.batch.gather import DaySource
+
+Part = Callable[[], Readings]  # some rows of a day, read when it is called, by any thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,19 @@ class DayReport:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class DayBlock:
+    """A UTC day of the channels [block * BLOCK, ...): rows int64[channels, 288, 5] (count, sum, min, max, last), revised
+    uint8[channels, 288] (a revision above 0 stands there), dropped int32[channels, 288] (readings that do not stand), and
+    quality int32[channels, 288], packed, of the windows that have readings; None where all of them are raw."""
+
+    block: int
+    rows: np.ndarray
+    revised: np.ndarray
+    dropped: np.ndarray
+    quality: np.ndarray | None
+
+
 class Batch(ABC):
     """An engine of the batch layer: computes one UTC day from everything the lake has of it."""
 
@@ -36,8 +51,8 @@ class Batch(ABC):
     effective: int
 
     @abstractmethod
-    def build(self, day: int, read: ReadDay) -> Iterator[tuple[int, np.ndarray]]:
-        """(block, int64[keys, 288, 5]) for every block of channels that has readings that day."""
+    def build(self, day: int, source: DaySource, take: Callable[[DayBlock], None]) -> None:
+        """Calls `take` with every block of channels that has readings that day, in no order, from several threads."""
 
     @abstractmethod
     def area_rows(self) -> np.ndarray:

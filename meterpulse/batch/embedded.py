@@ -2,111 +2,120 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 
-from meterpulse.batch import Batch, DayReport, ReadDay
+from meterpulse.batch import Batch, DayBlock, DayReport, loops
+from meterpulse.batch.gather import BUCKET_ROWS, DaySource, Gathered
 from meterpulse.model import cells as c
 from meterpulse.model.crashpoint import crash_point
 from meterpulse.model.groups import fold_up
-from meterpulse.model.reading import Readings
+from meterpulse.model.quality import RAW
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, WINDOWS_A_DAY
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Store
 from meterpulse.stores.rollup import day_rows, hour_chunks, longer
 
-BUCKET = 512  # channels at a time: 35 MB for the readings that stand, 7 MB of cells
-SLOTS_A_DAY = DAY_MS // c.SLOT_MS
+_CHANNELS_MIN = 16  # in a bucket
 
 
 class DayBuilder(Batch):
-    """Computes one UTC day from the lake. `build` yields a block's rows at a time; `area` is complete after the last one."""
+    """Computes one UTC day from the lake with a few threads. `area_rows` is complete when `build` has returned."""
 
-    def __init__(self, group_of: np.ndarray, group_count: int, parents: np.ndarray):
+    def __init__(self, group_of: np.ndarray, group_count: int, parents: np.ndarray, *, threads: int = 2):
         """group_of uint32[channels] as of the registry now: it also says how many channels there are."""
         self._count, self._group_of, self._parents = len(group_of), group_of, parents
-        self._group_count = group_count
-        self._winner = np.zeros((BUCKET, SLOTS_A_DAY), np.int32)
-
-    def build(self, day: int, read: ReadDay) -> Iterator[tuple[int, np.ndarray]]:
-        """(block, int64[keys, 288, 5]) for every block that has readings that day."""
-        self._by_group = np.zeros((self._group_count, WINDOWS_A_DAY * 5, c.AREA_ROW), np.int64)
-        self.area = self._by_group.transpose(1, 0, 2)  # as scatter takes it, without a copy of 70 MB for a city
+        self._group_count, self._threads = group_count, threads
         self.rows = self.effective = 0
-        for block in range(-(-self._count // BLOCK)):
-            low, high = block * BLOCK, min((block + 1) * BLOCK, self._count)
-            block_rows = None
-            for first in range(low, high, BUCKET):
-                after = min(first + BUCKET, high)
-                rows = self._bucket(day, first, after, read)
-                if rows is not None:
-                    if block_rows is None:
-                        block_rows = np.zeros((high - low, WINDOWS_A_DAY, c.ROW), np.int64)
-                    block_rows[first - low : after - low] = rows
-            if block_rows is not None:
-                yield block, block_rows
+        self._lock = threading.Lock()
+        self._areas: list[np.ndarray] = []
+
+    def build(self, day: int, source: DaySource, take: Callable[[DayBlock], None]) -> None:
+        self.rows = self.effective = 0
+        # Each thread its own; pages that no reading touches cost nothing.
+        self._areas = [
+            np.zeros((self._group_count, WINDOWS_A_DAY * 5, c.AREA_ROW), np.int64) for _ in range(self._threads)
+        ]
+        self._free = list(self._areas)
+        with ThreadPoolExecutor(self._threads, "rebuild", initializer=behind_the_others) as pool:
+            for span in source.spans(self._count):
+                self._span(day, source, span, take, pool)
 
     def area_rows(self) -> np.ndarray:
         """int64[groups, 1440, 4], areas above included."""
-        return fold_up(self._by_group, self._parents)
+        total = self._areas[0]
+        for other in self._areas[1:]:
+            touched = np.flatnonzero(other[:, :, 0].any(axis=1))
+            loops.merge_groups(total, other, touched)
+        self._areas = [total]
+        return fold_up(total, self._parents)
 
-    def _bucket(self, day: int, first: int, after: int, read: ReadDay) -> np.ndarray | None:
-        parts = [r for r in read(day, (first, after)) if len(r)]
-        if not parts:
-            return None
-        every = Readings.concat(parts)
-        self.rows += len(every)
-        base, width = day * DAY_MS, after - first
-        start, revision = every.full("start"), every.full("revision")
-        outcome = np.empty(len(every), np.uint8)
-        c.choose(every.channel, first, every.start, every.revision, base, self._winner, outcome)
-        stands = np.flatnonzero(outcome == c.APPLIED)
-        cells = np.zeros((WINDOWS_A_DAY, width, c.CELL), np.int64)
-        nothing = np.zeros(1, np.int64)
-        ignored = np.empty(len(stands), np.uint8)
-        applied, _, _ = c.scatter(
-            cells,
-            self.area,
-            self._group_of,
-            every.channel[stands],
-            first,
-            start[stands],
-            every.quantity[stands],
-            nothing,
-            base,
-            ignored,
+    def _span(
+        self, day: int, source: DaySource, span: tuple[int, int], take: Callable[[DayBlock], None], pool: Executor
+    ) -> None:
+        a_channel = max(1, source.rows // max(1, self._count))
+        width = min(
+            BLOCK,
+            max(_CHANNELS_MIN, 1 << (BUCKET_ROWS // a_channel).bit_length() - 1 if a_channel < BUCKET_ROWS else 1),
         )
-        if applied != len(stands):
-            raise AssertionError(f"{len(stands) - applied} effective readings found no cell")
-        rows = np.zeros((width, WINDOWS_A_DAY, c.ROW), np.int64)
-        c.rows_of(cells, rows)
-        self.effective += applied
-        loose = outcome == c.LOOSE
-        if loose.any():
-            channel, at, quantity = c.effective(
-                every.channel[loose], start[loose], every.quantity[loose], revision[loose]
-            )
-            newest = _newest(cells, base)
-            c.add_loose(rows, newest, self.area, self._group_of, channel, first, at, quantity, base)
-            self.effective += len(channel)
-        return rows
+        gathered = Gathered(day, source.parts(span), span, width, pool)
+        self.rows += gathered.rows
+        if not gathered.rows:
+            return
+        blocks = range(span[0] // BLOCK, -(-span[1] // BLOCK))
+        for done in [pool.submit(self._block, gathered, block, take) for block in blocks]:
+            done.result()
+
+    def _block(self, gathered: Gathered, block: int, take: Callable[[DayBlock], None]) -> None:
+        with self._lock:
+            area = self._free.pop()
+        try:
+            found, standing = self._made(gathered, block, area)
+        finally:
+            with self._lock:
+                self._free.append(area)
+        if found is not None:
+            with self._lock:
+                self.effective += standing
+            take(found)
+
+    def _made(self, gathered: Gathered, block: int, area: np.ndarray) -> tuple[DayBlock | None, int]:
+        low, high = block * BLOCK, min((block + 1) * BLOCK, self._count, gathered.after)
+        shape = high - low, WINDOWS_A_DAY
+        rows = np.zeros((*shape, c.ROW), np.int64)
+        revised, dropped = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
+        marks = np.full(shape, RAW, np.int32) if gathered.has_quality else np.empty((0, WINDOWS_A_DAY), np.int32)
+        standing = 0
+        for first in range(low, high, gathered.width):
+            after = min(first + gathered.width, high)
+            own, there = slice(first - low, after - low), (first - gathered.first, after - gathered.first)
+            begin, slot, quantity, quality = gathered.bucket(there[0] // gathered.width)
+            standing += loops.days_of_channels(
+                begin, slot, quantity, quality, *gathered.revised.of(*there), *gathered.loose.of(*there),
+                self._group_of[first:after], area, rows[own], revised[own], dropped[own],
+                marks[own] if len(marks) else marks,
+            )  # fmt: skip
+        if not standing:
+            return None, 0
+        return DayBlock(block, rows, revised, dropped, marks if len(marks) else None), standing
 
 
-def _newest(cells: np.ndarray, base: int) -> np.ndarray:
-    """int64[channels, windows]: the start of each cell's last reading, far in the past where there is none."""
-    windows, channels, _ = cells.shape
-    newest = np.full((channels, windows), -(1 << 61), np.int64)
-    for w, ch in zip(*np.nonzero(cells[:, :, 0] | cells[:, :, 1]), strict=True):
-        newest[ch, w] = base + w * WINDOW_MS + c.last_slot(int(cells[w, ch, 0]), int(cells[w, ch, 1])) * c.SLOT_MS
-    return newest
+def behind_the_others() -> None:
+    """Of a thread: taking and answering go first."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
 
 
 def rebuild(
     day: int,
     boundary_ms: int,
-    builder: DayBuilder,
-    read: ReadDay,
+    builder: Batch,
+    source: DaySource,
     store: Store,
     install: Callable[[Callable[[], None]], None],
     zones: list[str],
@@ -128,13 +137,15 @@ def rebuild(
         for b in range(-(-len(channel_zone) // BLOCK))
         if store.starts("usage_5m", b, day * DAY_MS, (day + 1) * DAY_MS)
     }
-    for block, rows in builder.build(day, read):
+
+    def take(found: DayBlock) -> None:
+        block, rows = found.block, found.rows
         kind = channel_zone[block * BLOCK : block * BLOCK + len(rows)]
-        install(
-            lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones, lossy)
-        )
+        install(lambda: _write(store, "usage_5m", block, day, rows, boundary_ms, whole, kind, zones, lossy))
         written.add(block)
         crash_point("batch.block")
+
+    builder.build(day, source, take)
     for block in blocks_before - written:  # nothing is left of it: the readings were dropped from the lake
         keys = min(BLOCK, len(channel_zone) - block * BLOCK)
         rows = np.zeros((keys, WINDOWS_A_DAY, c.ROW), np.int64)

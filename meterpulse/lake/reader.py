@@ -1,6 +1,6 @@
 """Reading data files: pyarrow only, every byte checked before a row is served.
 
-The footer is hashed against the file's name, each row group against the footer, each page against its own checksum. Row
+The footer is hashed against the file's name, and each row group against the footer, pages and their headers included. Row
 groups that hold none of the wanted channels are not read.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,7 @@ from meterpulse.lake.parts import GROUP_HASHES, name_of
 from meterpulse.model.reading import Readings
 
 _TAIL_BYTES = 1 << 16
+_NO_SECONDS = np.zeros(1, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,31 @@ def read(files: Iterable[LakeFile], channels: tuple[int, int] | None = None) -> 
     """
     for file in sorted(files, key=log_order):
         yield from _read_file(file, channels)
+
+
+def deferred(files: Iterable[LakeFile], channels: tuple[int, int], rows: int = 1 << 20) -> list[Callable[[], Readings]]:
+    """What `read` gives but for the seconds, in parts of about so many rows that are read when they are called, by any
+    thread. Rows of other channels may be among them."""
+    parts: list[list[tuple[LakeFile, Group]]] = []
+    waiting = rows
+    for file in sorted(files, key=log_order):
+        for group in groups_of(file):
+            if group.high >= channels[0] and group.low < channels[1]:
+                if waiting + group.rows > rows:
+                    parts.append([])
+                    waiting = 0
+                parts[-1].append((file, group))
+                waiting += group.rows
+    return [partial(_rows_of, part) for part in parts]
+
+
+def _rows_of(groups: list[tuple[LakeFile, Group]]) -> Readings:
+    found = []
+    for _, own in groupby(groups, key=lambda pair: pair[0].path):
+        pairs = list(own)
+        with _opened(pairs[0][0]) as part:
+            found += [part.values(group) for _, group in pairs]
+    return Readings.concat(found)
 
 
 def groups_of(file: LakeFile) -> list[Group]:
@@ -108,7 +136,8 @@ class _OpenPart:
         with self._decoding():
             metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + footer))
             source = pa.PythonFile(self._window, mode="r")
-            self._parquet = pq.ParquetFile(source, metadata=metadata, page_checksum_verification=True, pre_buffer=False)
+            # The hash of a row group covers its pages; their own checksums are for other readers.
+            self._parquet = pq.ParquetFile(source, metadata=metadata, pre_buffer=False)
             self.groups = _groups(metadata)
 
     def load(self, group: Group) -> None:
@@ -119,14 +148,7 @@ class _OpenPart:
         self._window.hold(group.begin, data)
 
     def rows(self, group: Group) -> Readings:
-        self.load(group)
-        with self._decoding():
-            table = self._parquet.read_row_group(group.index, use_threads=False)
-        if table.num_rows != group.rows:
-            raise CorruptFile(
-                self._file.path, f"row group {group.index} has {table.num_rows} rows instead of {group.rows}"
-            )
-        channel, start, seconds, quantity, revision, *quality = (_numpy(c) for c in table.columns)
+        channel, start, seconds, quantity, revision, *quality = (_numpy(c) for c in self.table(group).columns)
         start = _constant_or_whole(start.view(np.int64))
         return Readings(
             channel.view(np.uint32),
@@ -136,6 +158,34 @@ class _OpenPart:
             _constant_or_whole(revision),
             *map(_constant_or_whole, quality),
         )
+
+    def values(self, group: Group) -> Readings:
+        """`rows` without their seconds, which are 0."""
+        table = self.table(group, ["channel", "start", "quantity", "revision", "quality"])
+        channel, start, quantity, revision, *quality = (_numpy(c) for c in table.columns)
+        start = _constant_or_whole(start.view(np.int64))
+        return Readings(
+            channel.view(np.uint32),
+            start // 1000,
+            _NO_SECONDS,
+            quantity,
+            _constant_or_whole(revision),
+            *map(_constant_or_whole, quality),
+        )
+
+    def table(self, group: Group, columns: list[str] | None = None) -> pa.Table:
+        """A row group's columns, of these those that the file has, checked."""
+        self.load(group)
+        with self._decoding():
+            if columns is not None:
+                there = self._parquet.schema_arrow.names
+                columns = [name for name in columns if name in there]
+            table = self._parquet.read_row_group(group.index, columns=columns, use_threads=False)
+        if table.num_rows != group.rows:
+            raise CorruptFile(
+                self._file.path, f"row group {group.index} has {table.num_rows} rows instead of {group.rows}"
+            )
+        return table
 
     def _footer(self, size: int) -> bytes:
         tail = self._bytes(max(0, size - _TAIL_BYTES), min(size, _TAIL_BYTES))

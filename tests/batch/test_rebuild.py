@@ -45,18 +45,23 @@ def readings(seed: int, n: int = 400) -> list[tuple]:
     return found
 
 
-def lake(rows: list[tuple], parts: int = 3):
-    """What the lake would give: channels [low, high) in log order, in a few batches."""
+class InMemory:
+    """What the lake would give, in log order in a few parts, for one span or for one a block."""
 
-    def read(day: int, channels: tuple[int, int]):
-        own = [r for r in rows if channels[0] <= r[0] < channels[1] and r[1] // DAY_MS == day]
-        for k in range(parts):
-            part = own[len(own) * k // parts : len(own) * (k + 1) // parts]
-            if part:
-                channel, start, quantity, revision = zip(*part, strict=True)
-                yield Readings.of(channel, start, 5, quantity, revision)
+    def __init__(self, rows: list[tuple], parts: int = 3, span: int = CHANNELS):
+        self.rows, self._rows, self._parts, self._span = len(rows), rows, parts, span
 
-    return read
+    def spans(self, channels: int):
+        return [(low, min(low + self._span, channels)) for low in range(0, channels, self._span)]
+
+    def parts(self, span: tuple[int, int]):
+        n, k = len(self._rows), self._parts
+        cuts = [self._rows[n * i // k : n * (i + 1) // k] for i in range(k)]
+        return [
+            lambda p=part: Readings.of(*zip(*((c, s, 5, q, r) for c, s, q, r in p), strict=True))
+            for part in cuts
+            if part
+        ]
 
 
 def expected(rows: list[tuple], until_ms: int = 1 << 60) -> tuple[dict, dict]:
@@ -82,7 +87,7 @@ def builder() -> DayBuilder:
 
 def run(store: LmdbStore, rows: list[tuple], boundary_ms: int, **options):
     zone = np.zeros(CHANNELS, np.int64), np.zeros(1 + 6 * AREAS, np.int64)
-    return rebuild(DAY, boundary_ms, builder(), lake(rows), store, lambda write: write(), ["UTC"], *zone, **options)
+    return rebuild(DAY, boundary_ms, builder(), InMemory(rows), store, lambda write: write(), ["UTC"], *zone, **options)
 
 
 def stored(store: LmdbStore) -> tuple[dict, dict]:
@@ -98,10 +103,13 @@ def stored(store: LmdbStore) -> tuple[dict, dict]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_day_is_built_as_a_plain_loop_over_its_readings_would(seed):
-    rows, b = readings(seed), builder()
-    found = {}
-    for block, matrix in b.build(DAY, lake(rows)):
-        found |= {(block * BLOCK + k, w): matrix[k, w].tolist() for k, w in np.argwhere(matrix[:, :, 0]).tolist()}
+    rows, b, found = readings(seed), builder(), {}
+
+    def take(made):
+        first = made.block * BLOCK
+        found.update({(first + k, w): made.rows[k, w].tolist() for k, w in np.argwhere(made.rows[:, :, 0]).tolist()})
+
+    b.build(DAY, InMemory(rows, span=(CHANNELS, BLOCK)[seed % 2]), take)
     windows, minutes = expected(rows)
     assert found == windows
     area = b.area_rows()
