@@ -38,7 +38,7 @@ class Canonical(Format):
     """The columns of the public face, in any of its containers."""
 
     def fits(self, head: bytes, path: Path) -> bool:
-        """By the magic bytes, the first bracket, or a header with channel, start and quantity."""
+        """By the magic bytes, records of JSON with a channel, or a header with channel, start and quantity."""
         return _container(head) is not None
 
     def read(self, path: Path, after: int = 0) -> Iterator[FileBatch]:
@@ -61,10 +61,10 @@ def _container(head: bytes) -> str | None:
     if head[:4] == b"\xff\xff\xff\xff":
         return "arrow-stream"
     text = head.removeprefix(_BOM).lstrip()
-    if text[:1] == b"[":
-        return "json"
-    if text[:1] == b"{":
-        return "ndjson"
+    if text[:1] in (b"[", b"{"):
+        if b'"channel"' not in text:
+            return None
+        return "json" if text[:1] == b"[" else "ndjson"
     try:
         roles = header_roles(text.partition(b"\n")[0]).tolist()
     except BodyError:

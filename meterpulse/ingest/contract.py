@@ -64,7 +64,7 @@ class FileBatch:
     rejected: list[Rejected] = field(
         default_factory=list
     )  # rows that the format itself refuses; they are not in the body
-    ignored: dict[str, int] = field(default_factory=dict)  # records that are no readings, by what they are
+    ignored: dict[str, int] = field(default_factory=dict)  # what is no reading, by what it is
 
     @property
     def table(self) -> pa.Table:

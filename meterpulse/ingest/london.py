@@ -1,4 +1,5 @@
-"""Low Carbon London, half hours: `LCLid,tstp,energy(kWh/hh)`, raw `LCLid,stdorToU,DateTime,KWH/hh (per half hour)`.
+"""Low Carbon London, half hours: `LCLid,tstp,energy(kWh/hh)`, raw `LCLid,stdorToU,DateTime,KWH/hh (per half hour)`, and
+a row a day `LCLid,day,hh_0,...,hh_47`.
 
 - The channel's id is the LCLid: electricity in kWh, delivered, intervals of 1,800 seconds. Other columns are ignored.
 - Stamps are GMT all year (31 March and 27 October have 48 of them), so they are read as UTC, and the channel's days are
@@ -8,6 +9,7 @@
 - A stamp off the half-hour grid stays at its exact instant where it carries a value.
 - Exact duplicates (one a month at midnight, where files were joined) are passed on: (channel, start) counts once
   downstream.
+- In a row a day, hh_0 is the half hour from 00:00. An empty half hour is no reading; a row of them is refused as `missing`.
 - A value finer than a thousandth of a Wh (kWh with more than 6 decimals: 1.0039999) is rounded half to even, once.
 """
 
@@ -21,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from meterpulse.ingest import ARROW, CSV, FileBatch, Format
+from meterpulse.ingest import ARROW, CSV, FileBatch, Format, tabular
 from meterpulse.ingest.checks import PARSED, REFUSED, thousandths
 from meterpulse.ingest.contract import BodyError, Rejected, RowError
 from meterpulse.ingest.csv import fields_of
@@ -46,11 +48,15 @@ class London(Format):
 
     def fits(self, head: bytes, path: Path) -> bool:
         """By its header."""
-        return columns_of(head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]) is not None
+        header = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
+        return columns_of(header) is not None or _is_daily(header)
 
     def read(self, path: Path, after: int = 0) -> Iterator[FileBatch]:
         """Batches of Arrow; positions are bytes."""
         header, begin = header_of(path)
+        if _is_daily(header):
+            yield from tabular.read(path, after, begin, _DAILY)
+            return
         columns = columns_of(header)
         if columns is None:
             raise BodyError(
@@ -73,6 +79,10 @@ def columns_of(header: bytes) -> np.ndarray | None:
         return None
     columns = [_NAMES.get(name.strip().lower(), _IGNORED) for name in names]
     return np.array(columns, np.uint8) if sorted(c for c in columns if c != _IGNORED) == [0, 1, 2] else None
+
+
+def _is_daily(header: bytes) -> bool:
+    return [name.strip().lower() for name in header.decode("latin-1").split(",")] == _DAILY_NAMES
 
 
 def _batch(lines: bytes, columns: np.ndarray, position: int, seen: set[str]) -> FileBatch:
@@ -128,10 +138,29 @@ def _channels(ids: list[str], seen: set[str]) -> list[Channel]:
         if id not in seen:
             seen.add(id)
             try:
-                out.append(Channel(id, "electricity", _KWH.name, usage_point=id, interval_seconds=SECONDS))
+                out.append(_channel(id))
             except ChannelError:
                 continue  # its rows are refused as unknown when they are decoded
     return out
+
+
+def _channel(id: str) -> Channel:
+    return Channel(id, "electricity", _KWH.name, usage_point=id, interval_seconds=SECONDS)
+
+
+_DAILY_NAMES = ["lclid", "day", *(f"hh_{k}" for k in range(48))]
+_DAILY = tabular.Table(
+    "london",
+    columns=50,
+    keys=(0,),
+    stamp=(1,),
+    pattern=("%Y-%m-%d",),
+    values=tuple(range(2, 50)),
+    offsets_ms=tuple(k * SECONDS * 1_000 for k in range(48)),
+    missing=("null",),
+    titles=tuple(_DAILY_NAMES[2:]),
+    define=lambda key, k: tabular.Stream(_channel(key[0]), _KWH.scale),
+)
 
 
 def _scaled(rows: Scanned, n: int) -> np.ndarray:

@@ -53,7 +53,16 @@ class ChannelError(ValueError):
 
 
 DIMENSIONS = {
-    Utility.electricity: {"energy", "reactive energy", "apparent energy", "power", "voltage", "current"},
+    Utility.electricity: {
+        "energy",
+        "reactive energy",
+        "apparent energy",
+        "power",
+        "reactive power",
+        "apparent power",
+        "voltage",
+        "current",
+    },
     Utility.gas: {"volume", "energy"},
     Utility.water: {"volume"},
 }

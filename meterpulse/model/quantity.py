@@ -65,6 +65,11 @@ _SCALES: tuple[tuple[str, str, Fraction], ...] = (
     ("V", "voltage", Fraction(10**3)),
     ("A", "current", Fraction(10**3)),
     ("therm", "energy", _THERM),
+    ("VAh", "apparent energy", Fraction(10**3)),
+    ("var", "reactive power", Fraction(10**3)),
+    ("kvar", "reactive power", Fraction(10**6)),
+    ("VA", "apparent power", Fraction(10**3)),
+    ("kVA", "apparent power", Fraction(10**6)),
 )
 UNITS: dict[str, Unit] = {
     name: Unit(name, code, dimension, scale) for code, (name, dimension, scale) in enumerate(_SCALES)
