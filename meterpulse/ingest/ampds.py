@@ -20,7 +20,8 @@ from pathlib import Path
 from meterpulse.ingest import FileBatch, Format
 from meterpulse.ingest.contract import BodyError
 from meterpulse.ingest.files import header_of
-from meterpulse.ingest.tabular import Stream, Table, read
+from meterpulse.ingest.streams import Stream
+from meterpulse.ingest.tabular import Table, read
 from meterpulse.model.channel import Channel
 
 ZONE = "America/Vancouver"

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from meterpulse.ingest import FileBatch, Format
 from meterpulse.ingest.contract import BodyError, RowError
-from meterpulse.ingest.tabular import Stream, Table, read
+from meterpulse.ingest.streams import Stream
+from meterpulse.ingest.tabular import Table, read
 from meterpulse.model.channel import Channel
 
 _NUMBER = rb"-?\d{1,12}(?:\.\d{1,9})?"

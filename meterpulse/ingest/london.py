@@ -32,6 +32,7 @@ from meterpulse.ingest.media import with_parameters
 from meterpulse.ingest.record import decimal, instant
 from meterpulse.ingest.scalars import clock, number
 from meterpulse.ingest.scanned import Scanned
+from meterpulse.ingest.streams import Stream
 from meterpulse.ingest.vector import csv_end, line_end, padded
 from meterpulse.model.channel import Channel, ChannelError
 from meterpulse.model.quantity import QUANTITY_MAX, UNITS
@@ -159,7 +160,7 @@ _DAILY = tabular.Table(
     offsets_ms=tuple(k * SECONDS * 1_000 for k in range(48)),
     missing=("null",),
     titles=tuple(_DAILY_NAMES[2:]),
-    define=lambda key, k: tabular.Stream(_channel(key[0]), _KWH.scale),
+    define=lambda key, k: Stream(_channel(key[0]), _KWH.scale),
 )
 
 

@@ -25,7 +25,8 @@ from meterpulse.ingest import FileBatch, Format
 from meterpulse.ingest.contract import BodyError, RowError
 from meterpulse.ingest.files import HEAD_BYTES
 from meterpulse.ingest.mapping_rules import Rules, Values, rules_of
-from meterpulse.ingest.tabular import Stream, Table, read
+from meterpulse.ingest.streams import Stream
+from meterpulse.ingest.tabular import Table, read
 
 _BRACES = re.compile(r"\{([^{}]+)\}")
 _TIME = re.compile(r"(\d{1,2}):(\d\d)(?::00)?")

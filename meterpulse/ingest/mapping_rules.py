@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from meterpulse.ingest.clocks import Clock
-from meterpulse.ingest.delimited import pattern_of
+from meterpulse.ingest.stamps import pattern_of
 from meterpulse.model.channel import Channel
 from meterpulse.model.quantity import UNITS, unit_of
 

@@ -14,7 +14,7 @@ A format says in a `Table` what its columns are; the work is done here for all o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -26,31 +26,18 @@ import pyarrow as pa
 from meterpulse.ingest import delimited
 from meterpulse.ingest.clocks import Clock, SecondPass
 from meterpulse.ingest.contract import BodyError, FileBatch, Rejected, RowError
-from meterpulse.ingest.delimited import BAD_STAMP, FIELDS, MISSING, NUMBER, ODD, PLAIN, QUOTES
+from meterpulse.ingest.delimited import FIELDS, MISSING, NUMBER, ODD, PLAIN, QUOTES
 from meterpulse.ingest.files import chunks
 from meterpulse.ingest.layout import packed
 from meterpulse.ingest.media import ARROW, CSV, with_parameters
 from meterpulse.ingest.record import decimal
+from meterpulse.ingest.stamps import ABSOLUTE, BAD_STAMP, pattern_of, stamps
+from meterpulse.ingest.streams import Define, Streams
 from meterpulse.ingest.vector import padded
-from meterpulse.model.channel import Channel, ChannelError
 from meterpulse.model.quality import RAW, Quality, packed_of
 from meterpulse.model.quantity import QUANTITY_MAX
 
 CELLS_MAX = 2_000_000  # fields held at once
-_PLACES = 19
-_INT64_MAX = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A channel, and how many thousandths of its base unit one in the file is: 1000 for W, 250000 for kW over 15 minutes."""
-
-    channel: Channel
-    factor: Fraction
-
-
-# The stream of a row's key and the number of the value's column; None where that cell is nobody's reading. Raises RowError.
-Define = Callable[[tuple[str, ...], int], Stream | None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,7 @@ class Table:
     name: str  # of the format
     columns: int  # fields of a line
     stamp: tuple[int, ...]  # a time, or a date and a time
-    pattern: tuple[str, ...]  # see `delimited.pattern_of`
+    pattern: tuple[str, ...]  # see `pattern_of`
     values: tuple[int, ...]
     define: Define
     keys: tuple[int, ...] = ()
@@ -97,82 +84,15 @@ def read(path: Path, after: int, begin: int, table: Table) -> Iterator[FileBatch
                 yield part
 
 
-@dataclass
-class _Streams:
-    """The streams met so far, by their number."""
-
-    table: Table
-    names: list[str] = field(default_factory=list)
-    factors: list[Fraction] = field(default_factory=list)
-    factor_of: list[int] = field(default_factory=list)
-    seconds: list[int] = field(default_factory=list)
-    interval: list[bool] = field(default_factory=list)
-    new: list[Channel] = field(default_factory=list)
-    known: dict[bytes, tuple[np.ndarray, tuple[str, str] | None]] = field(default_factory=dict)
-    tables: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-
-    def of(self, key: bytes) -> tuple[np.ndarray, tuple[str, str] | None]:
-        """int32[values]: the streams of a row with that key, -1 for none; and why all of its rows are refused, if they are."""
-        found = self.known.get(key)
-        if found is None:
-            found = self.known[key] = self._define(key)
-        return found
-
-    def _define(self, key: bytes) -> tuple[np.ndarray, tuple[str, str] | None]:
-        numbers = np.full(len(self.table.values), -1, np.int32)
-        by_id: dict[str, int] = {}
-        try:
-            parts = tuple(part.replace('""', '"') for part in key.decode().split("\x1f")) if self.table.keys else ()
-            for k in range(len(self.table.values)):
-                stream = self.table.define(parts, k)
-                if stream is not None:
-                    id = stream.channel.id
-                    if id not in by_id:
-                        by_id[id] = self._add(stream)
-                    numbers[k] = by_id[id]
-        except RowError as error:
-            return numbers, (error.reason, error.detail)
-        except UnicodeDecodeError as error:
-            return numbers, ("bad_utf8", f"byte {error.start} of the channel's name is not valid UTF-8")
-        except ChannelError as error:
-            return numbers, ("wrong_type", str(error))
-        return numbers, None
-
-    def _add(self, stream: Stream) -> int:
-        channel = stream.channel
-        if stream.factor not in self.factors:
-            self.factors.append(stream.factor)
-            self.tables = None
-        self.names.append(channel.id)
-        self.factor_of.append(self.factors.index(stream.factor))
-        self.seconds.append(channel.interval_seconds)
-        self.interval.append(channel.kind == "interval")
-        self.new.append(channel)
-        return len(self.names) - 1
-
-    def factor_tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """By [factor, decimals]: factor / 10 ** decimals as a reduced fraction, and the largest mantissa that fits."""
-        if self.tables is None:
-            over, under, largest = (np.zeros((len(self.factors), _PLACES), np.int64) for _ in range(3))
-            for f, factor in enumerate(self.factors):
-                for p in range(_PLACES):
-                    exact = factor / 10**p
-                    if exact.denominator <= 2**62 and exact.numerator <= _INT64_MAX:
-                        over[f, p], under[f, p] = exact.numerator, exact.denominator
-                        largest[f, p] = _INT64_MAX // exact.numerator
-            self.tables = over, under, largest
-        return self.tables
-
-
 class _Reader:
     """Turns chunks of lines into batches; it knows the streams and the clock."""
 
     def __init__(self, table: Table):
         self._t = table
-        self._pattern = delimited.pattern_of(*table.pattern)
+        self._pattern = pattern_of(*table.pattern)
         # A stamp that says its offset, or counts from 1970, needs no clock.
-        self._clock = Clock("UTC" if np.isin(self._pattern, delimited.ABSOLUTE).any() else table.clock)
-        self._streams = _Streams(table)
+        self._clock = Clock("UTC" if np.isin(self._pattern, ABSOLUTE).any() else table.clock)
+        self._streams = Streams(table.define, len(table.values), len(table.keys))
         self._second = SecondPass(table.interval_seconds)
         self._markers = packed([marker.lower() for marker in table.missing])
         self._rows_max = max(1, CELLS_MAX // table.columns)
@@ -197,7 +117,7 @@ class _Reader:
     def _batch(self, data, rows, begins, ends, span, code) -> FileBatch:  # type: ignore[no-untyped-def]
         table, width = self._t, len(self._t.values)
         local, shift = np.empty(rows, np.int64), np.empty(rows, np.int64)
-        delimited.stamps(data, rows, begins, ends, self._stamp, code, self._pattern, local, shift)
+        stamps(data, rows, begins, ends, self._stamp, code, self._pattern, local, shift)
         mantissa, places = np.zeros((rows, width), np.int64), np.zeros((rows, width), np.int8)
         cell = np.full((rows, width), MISSING, np.uint8)
         offsets, texts = self._markers
