@@ -147,7 +147,10 @@ class _Reader:
         lacking = (cell == MISSING) & (stream >= 0) & usable[:, None] & ~early
         nothing = lacking.any(axis=1) & (lacking | (stream < 0)).all(axis=1)
         refused.add(np.flatnonzero(nothing), "missing", "the row has no value")
-        return replace(self._assembled(start, mantissa, cell, flat, refused), ignored={"missing value": int(lacking.sum())} if lacking.any() else {})
+        return replace(
+            self._assembled(start, mantissa, cell, flat, refused),
+            ignored={"missing value": int(lacking.sum())} if lacking.any() else {},
+        )
 
     def _streams_of(self, data, rows, begins, ends, code, usable, refused):  # type: ignore[no-untyped-def]
         """int32[rows, values]: the number of each cell's stream, -1 for none; and each row's key."""
