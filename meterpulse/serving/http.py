@@ -25,6 +25,7 @@ from meterpulse.model.reading import Readings
 from meterpulse.model.window import day_of_text, day_text, iso
 from meterpulse.serving import queries
 from meterpulse.serving.answers import MEDIA, as_bytes, as_json_together, table_bytes
+from meterpulse.serving.deskapi import add_desk
 from meterpulse.serving.intake import PATH, Intake
 from meterpulse.serving.live import Rate, events, live_status
 
@@ -76,6 +77,7 @@ def create_app(
     _usage(app, p)
     _channels(app, p)
     _quarantine(app, p, replay)
+    add_desk(app, p)
     _operations(app, p, rate)
     _document_readings(app)
     return app

@@ -57,6 +57,7 @@ class Edit:
     step_ms: int
     quantity: np.ndarray
     quality: np.ndarray
+    mode: Mode | None = None  # None: as its action says
 
     def __post_init__(self) -> None:
         n = len(self.quantity)
@@ -119,8 +120,8 @@ class InForce:
 
 @dataclass(frozen=True)
 class Change:
-    """What one person decided at once. `edits` counts its spans, `undone` how many of them were taken back since;
-    `start_ms` and `end_ms` are the first and the last instant that it touches (None where it has no values)."""
+    """What one person decided at once. `edits` counts its spans; `undone` is the change that took it back, None where it
+    stands; `start_ms` and `end_ms` are the first and the last instant that it touches (None where it has no values)."""
 
     number: int
     at_ms: int
@@ -129,7 +130,7 @@ class Change:
     action: str
     undoes: int | None
     edits: int
-    undone: int
+    undone: int | None
     values: int
     channels: list[int] = field(default_factory=list)  # the first few
     start_ms: int | None = None
@@ -234,7 +235,7 @@ def record(connection: Connection, edits: Sequence[Edit], *, action: str, author
             "start_ms": edit.start_ms,
             "end_ms": edit.end_ms,
             "step_ms": edit.step_ms,
-            "mode": mode,
+            "mode": mode if edit.mode is None else int(edit.mode),
             "quantity": edit.quantity.astype("<i8").tobytes(),
             "quality": edit.quality.astype("<i4").tobytes(),
         }
@@ -342,9 +343,7 @@ def _change(connection: Connection, row: Any) -> Change:
         .where(own)
     ).one()
     channels = connection.execute(select(EditRow.channel).where(own).distinct().limit(20)).scalars()
-    undone = connection.execute(
-        select(func.count()).select_from(UndoneRow).join(EditRow, EditRow.number == UndoneRow.edit).where(own)
-    ).scalar_one()
+    undone = connection.execute(select(ChangeRow.number).where(ChangeRow.undoes == row["number"])).scalar()
     facts = {name: row[name] for name in ("number", "at_ms", "author", "reason", "action", "undoes")}
     edits, start, end, values = counted
     return Change(**facts, edits=edits, undone=undone, values=int(values or 0), channels=list(channels),
