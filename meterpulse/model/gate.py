@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 
 class Gate:
@@ -15,22 +15,24 @@ class Gate:
         self._inside: dict[int, int] = {}
         self._shut = False
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
+    def inside(self) -> AbstractContextManager[None]:
         """Waits while somebody is alone."""
+        return _Inside(self)
+
+    def _enter(self) -> None:
         me = threading.get_ident()
         with self._changed:
             while self._shut and me not in self._inside:
                 self._changed.wait()
             self._inside[me] = self._inside.get(me, 0) + 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside[me] -= 1
-                if not self._inside[me]:
-                    del self._inside[me]
-                    self._changed.notify_all()
+
+    def _leave(self) -> None:
+        me = threading.get_ident()
+        with self._changed:
+            self._inside[me] -= 1
+            if not self._inside[me]:
+                del self._inside[me]
+                self._changed.notify_all()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -47,3 +49,18 @@ class Gate:
             with self._changed:
                 self._shut = False
                 self._changed.notify_all()
+
+
+class _Inside(AbstractContextManager[None]):
+    """A class and not a generator: entered some thousand times a second."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: Gate):
+        self._gate = gate
+
+    def __enter__(self) -> None:
+        self._gate._enter()
+
+    def __exit__(self, *_: object) -> None:
+        self._gate._leave()

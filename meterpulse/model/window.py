@@ -39,12 +39,14 @@ def day_of_text(text: str) -> int:
     return (date.fromisoformat(text) - EPOCH).days
 
 
+@lru_cache(maxsize=4_096)
 def iso(ms: int) -> str:
     """RFC 3339 in UTC; milliseconds only where there are any."""
     stamp = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{stamp}.{ms % 1000:03d}Z" if ms % 1000 else f"{stamp}Z"
 
 
+@lru_cache(maxsize=4_096)
 def instant_ms(text: str) -> int:
     """Milliseconds of an ISO 8601 time with an offset; raises ValueError with what is wrong."""
     try:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meterpulse.model.channel import NO_AREA
+from meterpulse.model.channel import NO_AREA, NOT_FOUND
 from meterpulse.model.groups import A_GROUP, groups_of
 from meterpulse.registry import Registry
+
+_REMEMBERED = 65_536
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Keys:
     def __init__(self, registry: Registry):
         self._registry, self._lock = registry, threading.Lock()
         self._now: _Now | None = None
+        self._indices: dict[str, int] = {}
 
     def group_of(self) -> np.ndarray:
         """uint32[channels]: each channel's group."""
@@ -46,6 +49,18 @@ class Keys:
         """Each key's zone as an index into the names: of channels for usage views, of groups for area views."""
         now = self._current()
         return (now.channel_zone, now.zones) if view.startswith("usage") else (now.group_zone, now.area_zones)
+
+    def index_of(self, channel: str) -> int:
+        """The dense index of an id, or NOT_FOUND. Indices are never given anew, so those that pages ask for are remembered."""
+        known = self._indices.get(channel)
+        if known is not None:
+            return known
+        index = self._registry.table.lookup_one(channel)
+        if index != NOT_FOUND:
+            if len(self._indices) >= _REMEMBERED:
+                self._indices.clear()
+            self._indices[channel] = index
+        return index
 
     def descendants(self, area: int) -> np.ndarray:
         """The area and all below it."""

@@ -56,7 +56,7 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
             raise Problem(
                 422, "query", "No minutes of channels", "grain=1m is kept for areas; a channel has 5m, 1h and 1d."
             )
-        index = p.registry.table.lookup_one(q.channel)
+        index = p.keys.index_of(q.channel)
         if index == NOT_FOUND:
             raise Problem(404, "no-channel", "No such channel", f"{q.channel[:200]!r} is not registered.")
         table = p.registry.table

@@ -6,6 +6,7 @@ go of it). For units that are powers of ten; the others take the general way in 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ def json_of(
     start: np.ndarray, rows: np.ndarray, batch: np.ndarray, unit: str, places: int, quality: str, *, adds_up: bool
 ) -> bytes:
     """The JSON array of n windows: start int64[n] ms, rows int64[n, 4 or 5] in units of 10 ** -places, batch bool[n]."""
+    offsets, data = _texts(unit, quality, adds_up)
+    widest = 20 + len(data) + _LARGEST_NUMBER * 5  # of a row, and more than that: see _WIDTH
+    out = np.empty(widest * max(len(start), 1) + 2 + _WIDTH, np.uint8)
+    size = _write(start, rows, batch, places, adds_up, offsets, data, out)
+    return out[:size].tobytes()
+
+
+@lru_cache(maxsize=1_024)
+def _texts(unit: str, quality: str, adds_up: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What stands between the numbers: offsets int64[9] into bytes."""
     ends = f',"quality":"{quality}","source":"speed"}},', f',"quality":"{quality}","source":"batch"}},'
     texts = [
         f'","quantity":{"" if adds_up else "null"}',
@@ -35,11 +46,7 @@ def json_of(
     ]
     offsets = np.cumsum([0, *map(len, texts)])
     assert max(map(len, texts)) <= _WIDTH
-    data = np.frombuffer("".join(texts).encode() + bytes(_WIDTH), np.uint8)
-    widest = 20 + len(data) + _LARGEST_NUMBER * 5  # of a row, and more than that: see _WIDTH
-    out = np.empty(widest * max(len(start), 1) + 2 + _WIDTH, np.uint8)
-    size = _write(start, rows, batch, places, adds_up, offsets, data, out)
-    return out[:size].tobytes()
+    return offsets, np.frombuffer("".join(texts).encode() + bytes(_WIDTH), np.uint8)
 
 
 @_compiled

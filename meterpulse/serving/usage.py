@@ -24,7 +24,7 @@ from meterpulse.model.window import (
     local_day_bounds,
     local_midnight,
 )
-from meterpulse.speed.embedded import Engine
+from meterpulse.speed.embedded import Engine, Window
 from meterpulse.stores import Rows, Store
 
 
@@ -43,8 +43,9 @@ class UsageReader:
             found = []
             for window in self._engine.open_windows():
                 if low <= window.start_ms < high:
-                    row = _steady(lambda w=window: w.rows(index, index + 1)[0])
-                    found.append((window.start_ms, row))
+                    row = _row(window, index)
+                    if row is not None:
+                        found.append((window.start_ms, row))
             return found
 
         return self._read(
@@ -98,9 +99,7 @@ class UsageReader:
                 span_low = max(low, day * DAY_MS)
         if span_low is not None:
             parts.append(self._base(base, key, step_ms, measures, span_low, high, live))
-        every = _concat(parts, measures)
-        inside = (every.start >= low) & (every.start < high)
-        every = Rows(every.start[inside], every.rows[inside], every.batch[inside])
+        every = _within(_concat(parts, measures), low, high)
         if size == step_ms:
             return every
         if grain != "1d":
@@ -144,22 +143,44 @@ class UsageReader:
             present = np.flatnonzero(found[:, 0])
             parts.append(Rows(start + present * step_ms, found[present], np.zeros(len(present), bool)))
         every = _concat(parts, measures)
-        inside = (every.start >= low) & (every.start < high)
-        start = every.start[inside]
-        if (start[1:] >= start[:-1]).all():
-            return Rows(start, every.rows[inside], every.batch[inside])
-        order = np.argsort(start, kind="stable")
-        return Rows(start[order], every.rows[inside][order], every.batch[inside][order])
+        if not (every.start[1:] >= every.start[:-1]).all():
+            order = np.argsort(every.start, kind="stable")
+            every = Rows(every.start[order], every.rows[order], every.batch[order])
+        return _within(every, low, high)
 
 
 def _without(rows: Rows, in_memory: np.ndarray) -> Rows:
     """Without the windows that memory knows better; they are newer than most."""
+    if not len(rows.start) or rows.start[-1] < in_memory[0]:
+        return rows
     first = int(np.searchsorted(rows.start, in_memory[0]))
     if first == len(rows.start):
         return rows
     kept = np.ones(len(rows.start), bool)
     kept[first:] = ~np.isin(rows.start[first:] // WINDOW_MS * WINDOW_MS, in_memory)
     return Rows(rows.start[kept], rows.rows[kept], rows.batch[kept])
+
+
+def _within(rows: Rows, low: int, high: int) -> Rows:
+    """The rows, which are in order of time, that start in [low, high)."""
+    start = rows.start
+    if not len(start) or (start[0] >= low and start[-1] < high):
+        return rows
+    first, after = np.searchsorted(start, (low, high))
+    return Rows(start[first:after], rows.rows[first:after], rows.batch[first:after])
+
+
+def _row(window: Window, channel: int) -> np.ndarray | None:
+    """int64[1, 5] of one channel in an open window, as it was at one moment; None where it has no reading."""
+    if window.loose:
+        return _steady(lambda: window.rows(channel, channel + 1)[0])
+    before = window.row(channel)
+    for _ in range(5):
+        after = window.row(channel)
+        if before == after:
+            break
+        before = after
+    return None if before is None else np.array([before], np.int64)
 
 
 def _steady(read: Callable[[], np.ndarray]) -> np.ndarray:

@@ -58,6 +58,14 @@ class Window:
                 )
         return out
 
+    def row(self, channel: int) -> list[int] | None:
+        """count, sum, min, max and last of one channel; None where it has no reading. A page asks this of every open window,
+        so it is Python's integers and not numpy's. For a window without readings off the grid."""
+        if channel >= self.cells.shape[1]:
+            return None
+        low, high, *values = self.cells[0, channel].tolist()
+        return [low.bit_count() + high.bit_count(), *values] if low | high else None
+
     def minutes(self, group_of: np.ndarray) -> np.ndarray:
         """int64[groups, 5, 4] of all groups, readings off the grid included."""
         out = self.area.copy()

@@ -12,14 +12,14 @@ MULTIPLIER, BEGIN = 2654435761, 0x9E3779B9  # of the check word: see `lmdb`
 
 
 def rows_of_words(
-    words: np.ndarray, width: int, measures: int, starts: list[int], batches: list[int], step_ms: int
+    words: np.ndarray, width: int, measures: int, starts: np.ndarray, batches: np.ndarray, step_ms: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | int:
-    """Rows of k chunks of one shape from uint32[k, numbers], the last of which is the check word: (start int64[n], rows
-    int64[n, measures], batch bool[n]); or the number of the chunk whose words do not match it."""
+    """Rows of k chunks of one shape (starts int64[k], batches uint64[k]) from uint32[k, numbers], the last of which is the
+    check word: (start int64[n], rows int64[n, measures], batch bool[n]); or the number of the chunk whose words do not match it."""
     steps = (words.shape[1] - 1) // (measures * width // 4)
     room = len(words) * steps
     start, rows, batch = np.empty(room, np.int64), np.empty((room, measures), np.int64), np.empty(room, np.bool_)
-    n = _rows(words, width == 8, steps, np.array(starts), np.array(batches, np.uint64), step_ms, start, rows, batch)
+    n = _rows(words, width == 8, steps, starts, batches, step_ms, start, rows, batch)
     return -1 - n if n < 0 else (start[:n], rows[:n], batch[:n])
 
 

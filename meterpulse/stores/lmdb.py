@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from meterpulse.model.gate import Gate
 from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_short
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Rows, Span, Store, StoreDamaged, StoreFull
 from meterpulse.stores.dense import rows_of_places, rows_of_words
+from meterpulse.stores.directory import Directory, Run
 
 _VIEWS = {
     name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)
@@ -46,6 +48,8 @@ class LmdbStore(Store):
         self._max_bytes, self._readonly = max_bytes, readonly
         self.salvaged: str | None = None
         self._gate = Gate()
+        self._mutex = threading.Lock()
+        self._directory_now: Directory[_Shape] | None = None  # None: something was written since
         try:
             self._open()
         except lmdb.Error as error:
@@ -91,6 +95,27 @@ class LmdbStore(Store):
         except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
             raise self._damaged(error) from error
 
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[Directory[_Shape]]:
+        """The newest directory: of everything that was written before this is called."""
+        try:
+            with self._gate.inside():
+                if self._readonly:  # who writes does not tell us
+                    yield Directory(self._env.begin(buffers=True))
+                    return
+                with self._mutex:
+                    if self._directory_now is None:
+                        self._directory_now = Directory(self._env.begin(buffers=True))
+                    now = self._directory_now
+                yield now
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError) as error:
+            raise self._damaged(error) from error
+
+    def _forget(self) -> None:
+        """Something was written: what was found before is not looked at any more, and its pages may be used again."""
+        with self._mutex:
+            self._directory_now = None
+
     def _damaged(self, error: lmdb.Error) -> StoreDamaged:
         with contextlib.suppress(OSError):
             (self._directory / _DAMAGED).write_text(str(error))
@@ -119,6 +144,7 @@ class LmdbStore(Store):
                     txn.put(name.encode(), value, db=self._notes) if value else txn.delete(
                         name.encode(), db=self._notes
                     )
+            self._forget()
             fill_up(self._env, self._directory / "data.mdb")
         except lmdb.MapFullError as error:
             raise StoreFull(
@@ -145,53 +171,27 @@ class LmdbStore(Store):
         return found
 
     def series(self, view: str, key: int, start_ms: int, end_ms: int, step_ms: int) -> list[Rows]:
-        block, row, number, end, found = key // BLOCK, key % BLOCK, _VIEWS[view], end_ms + _BIAS, []
-        # Dense chunks of one shape, which is nearly all there are, are gathered, and verified and widened together.
-        shape: _Shape | None = None
-        words: list[memoryview] = []
-        starts: list[int] = []
-        batches: list[int] = []
+        block, row = key // BLOCK, key % BLOCK
+        with self._kept() as directory:
+            where = view, block, start_ms, end_ms
+            runs = directory.runs(where, lambda: self._runs(directory.transaction, *where))
+            return [rows for run in runs if (rows := _rows_of(view, block, run, row, step_ms)) is not None]
 
-        def put() -> None:
-            if shape is not None:
-                found.append(_rows_of(view, block, shape, b"".join(words), starts, batches, step_ms))
-                words.clear(), starts.clear(), batches.clear()
-
-        with self._reading() as txn, txn.cursor(self._chunks) as cursor:
-            if not cursor.set_range(_key(view, block, start_ms)):
-                return []
-            for name, value in cursor.iternext():
-                of, at, start = _KEY.unpack(name)
-                if of != number or at != block or start >= end:
-                    break
-                start -= _BIAS
-                head = _shapes.get(value[: _HEAD.size].tobytes())
-                if head is None or len(value) != head.bytes:
-                    head = _shape(view, block, start, value)
-                if head.dense:
-                    if row >= head.keys:
-                        continue
-                    if head is not shape:
-                        if shape is not None and head.form != shape.form:
-                            put()
-                        shape = head
-                        size = head.numbers * 4
-                        low = _HEAD.size + row * size
-                    words.append(value[low : low + size])
-                    starts.append(start)
-                    batches.append(head.batch)
-                else:
-                    put()
-                    shape = None
-                    _, table = _open(view, block, start, value)
-                    form = head.width, head.measures, head.steps, row, head.places, start, head.batch, step_ms
-                    rows = rows_of_places(table, *form)
-                    if rows is None:
-                        raise CorruptChunk(view, block, start)
-                    if len(rows[0]):
-                        found.append(Rows(*rows))
-            put()
-        return found
+    def _runs(self, txn: lmdb.Transaction, view: str, block: int, start_ms: int, end_ms: int) -> list[Run[_Shape]]:
+        number, end = _VIEWS[view], end_ms + _BIAS
+        runs: list[tuple[_Shape, list[memoryview], list[int], list[int]]] = []
+        with txn.cursor(self._chunks) as cursor:
+            if cursor.set_range(_key(view, block, start_ms)):
+                for name, value in cursor.iternext():
+                    of, at, start = _KEY.unpack(name)
+                    if of != number or at != block or start >= end:
+                        break
+                    head = _shape(view, block, start - _BIAS, value)
+                    if not (runs and head.dense and runs[-1][0].form == head.form):
+                        runs.append((head, [], [], []))
+                    _, values, starts, batches = runs[-1]
+                    values.append(value), starts.append(start - _BIAS), batches.append(head.batch)
+        return [Run(head, values, np.array(starts), np.array(bits, np.uint64)) for head, values, starts, bits in runs]
 
     def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
         with self._reading() as txn:
@@ -243,6 +243,7 @@ class LmdbStore(Store):
             return 0
         with self._gate.inside(), self._env.begin(write=True) as txn:
             gone = sum(txn.delete(key, db=self._chunks) for key in doomed)
+        self._forget()
         with (
             self._gate.inside(),
             self._env.begin(write=True) as txn,
@@ -283,6 +284,7 @@ class LmdbStore(Store):
 
     def close(self) -> None:
         with self._gate.alone():
+            self._forget()
             self._env.close()
 
 
@@ -341,8 +343,8 @@ class _Shape(NamedTuple):
 
     @property
     def form(self) -> tuple[int, ...]:
-        """What the words of a row depend on."""
-        return self.width, self.measures, self.numbers
+        """What the words of a row depend on, and who has one."""
+        return self.dense, self.width, self.measures, self.numbers, self.keys
 
 
 _shapes: dict[bytes, _Shape] = {}  # heads repeat from chunk to chunk
@@ -379,14 +381,25 @@ def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[_Sha
     return s, np.frombuffer(value, "<u4", s.rows * s.numbers, _HEAD.size).reshape(s.rows, s.numbers)
 
 
-def _rows_of(
-    view: str, block: int, shape: _Shape, words: bytes, starts: list[int], batches: list[int], step_ms: int
-) -> Rows:
-    """One key's rows of dense chunks of one shape; raises CorruptChunk."""
-    table = np.frombuffer(words, "<u4").reshape(len(starts), shape.numbers)
-    found = rows_of_words(table, shape.width, shape.measures, starts, batches, step_ms)
+def _rows_of(view: str, block: int, run: Run[_Shape], row: int, step_ms: int) -> Rows | None:
+    """One key's rows of a run, those that have readings; None where it has none. Raises CorruptChunk."""
+    head = run.head
+    if not head.dense:
+        start_ms = int(run.starts[0])
+        _, table = _open(view, block, start_ms, run.values[0])
+        form = head.width, head.measures, head.steps, row, head.places, start_ms, head.batch, step_ms
+        sparse = rows_of_places(table, *form)
+        if sparse is None:
+            raise CorruptChunk(view, block, start_ms)
+        return Rows(*sparse) if len(sparse[0]) else None
+    if row >= head.keys:
+        return None
+    size = head.numbers * 4
+    low, high = _HEAD.size + row * size, _HEAD.size + (row + 1) * size
+    words = np.frombuffer(b"".join([value[low:high] for value in run.values]), "<u4").reshape(-1, head.numbers)
+    found = rows_of_words(words, head.width, head.measures, run.starts, run.batches, step_ms)
     if isinstance(found, int):
-        raise CorruptChunk(view, block, starts[found])
+        raise CorruptChunk(view, block, int(run.starts[found]))
     return Rows(*found)
 
 
