@@ -16,6 +16,7 @@ from meterpulse.batch.lakeday import LakeDay
 from meterpulse.lake import CorruptFile
 from meterpulse.lakeworker import LakeDown
 from meterpulse.model.memory import give_back
+from meterpulse.model.priority import CARRYING, step_back
 from meterpulse.model.window import DAY_MS, day_text
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Rebuilder:
         return sorted(ready)
 
     def _run(self) -> None:
+        step_back(CARRYING)
         while not self._stopping.wait(0.2):
             p = self._p
             if not p.runner.ready.is_set() or not p.lake.started.is_set():

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from meterpulse.ingest import decompress
+from meterpulse.model.priority import DECODING, step_back
 from meterpulse.model.problem import Problem
 from meterpulse.serving.together import problem_of
 
@@ -38,7 +39,7 @@ class Intake:
         self._max_bytes = pipeline.config.server.max_body_bytes
         self._max_waiting = pipeline.config.server.max_waiting_bytes
         self._held = 0
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(2, "decode", initializer=step_back, initargs=(DECODING,))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -18,6 +18,7 @@ import numpy as np
 from meterpulse.log import CorruptEntry, Log
 from meterpulse.model.crashpoint import crash_point
 from meterpulse.model.groups import fold_up
+from meterpulse.model.priority import APPLYING, CARRYING, step_back
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, floor_to, utc_day
 from meterpulse.speed import Retirement, checkpoint
 from meterpulse.speed.embedded import LONG_AGO, Engine
@@ -210,8 +211,8 @@ class Runner:
     def start(self) -> None:
         """Both threads."""
         self.engine.on_retire = self._retirements.put
-        for target, name in ((self._run, "speed"), (self._keep, "keeper")):
-            thread = threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
+        for target, name, nice in ((self._run, "speed", APPLYING), (self._keep, "keeper", CARRYING)):
+            thread = threading.Thread(target=self._guard, args=(target, nice), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -237,7 +238,8 @@ class Runner:
         if self._saving is not None:
             self._saving.join()
 
-    def _guard(self, target: Callable[[], None]) -> None:
+    def _guard(self, target: Callable[[], None], nice: int) -> None:
+        step_back(nice)
         try:
             target()
         except Exception as error:

@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from meterpulse.config import Config
+from meterpulse.model.priority import switch_often
 from meterpulse.serving.http import create_app, with_intake
 from meterpulse.serving.intake import Intake
 from meterpulse.serving.quick import QuickUsage
@@ -22,6 +23,7 @@ def run(
     p: Any, listener: socket.socket, config: Config, answer_of: Any, replay: Any, on_ready: Any = lambda url: None
 ) -> None:
     """Serves until SIGINT or SIGTERM; open event streams do not hold it up."""
+    switch_often()
     app = create_app(p, answer_of=answer_of, replay=replay)
     mount(app, areas_geojson=config.server.areas_geojson)
     intake = Intake(p, answer_of)
