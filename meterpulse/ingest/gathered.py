@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import groupby
+from itertools import chain, groupby, repeat
 
 import numpy as np
 import pyarrow as pa
@@ -103,10 +103,11 @@ class Gathered:
         lengths = [len(run.texts) for run in runs]
 
         def column(kind: type, name: str) -> np.ndarray:
-            parts: list[np.ndarray] = [np.empty(0, kind)]
-            for run, n in zip(runs, lengths, strict=True):
-                parts.append(np.broadcast_to(np.asarray(getattr(run, name), kind), (n,)))
-            return np.concatenate(parts)[good]
+            values = [getattr(run, name) for run in runs]
+            if all(isinstance(value, int) for value in values):
+                return np.repeat(np.array(values, kind), lengths)[good]
+            each = (v if not isinstance(v, int) else repeat(v, n) for v, n in zip(values, lengths, strict=True))
+            return np.fromiter(chain.from_iterable(each), kind, len(good))[good]
 
         codes = pa.array(column(np.int32, "channel"), pa.int32())
         columns = {
