@@ -13,13 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from meterpulse.model.channel import CustomerClass, Direction, Kind, Profiles, Utility
 from meterpulse.model.quantity import BY_CODE, Unit
+
+if TYPE_CHECKING:
+    from meterpulse.vee.estimation import Filling
+    from meterpulse.vee.gaps import Gaps, Known
 
 MISSING = -1  # in place of a quality: there is no value
 UNKNOWN = -(2**63)  # in place of a total, a rating or an instant (int64) that is not known
@@ -280,6 +284,12 @@ class Settings(BaseModel):
         return Status[self.severity.upper()]
 
 
+class Nothing(BaseModel):
+    """No settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class Rule(ABC):
     """One rule of the catalogue. Stateless: everything it needs is in the arguments."""
 
@@ -303,4 +313,22 @@ class Rule(ABC):
     def check(self, profile: Profile, context: Context, settings: Any) -> Outcome:
         """Judges columns [first, after) of every row. Findings outside of them are not made, except that a span which
         reaches into them may begin or end outside.
+        """
+
+
+class Estimator(ABC):
+    """One way to estimate what is missing. Stateless and deterministic; a file such as `e3_linear.py`."""
+
+    version: ClassVar[int] = 1  # goes up when the same input may give another estimate
+    settings: ClassVar[type[BaseModel]] = Nothing
+
+    @property
+    def name(self) -> str:
+        """The file's name without the number: `linear`."""
+        return type(self).__module__.rpartition(".")[2].partition("_")[2]
+
+    @abstractmethod
+    def fill(self, known: Known, gaps: Gaps, settings: Any) -> Filling:
+        """Estimates of the columns of gaps, of as many of them as this way can tell. Values of columns outside of the
+        gaps, and what else is in `known`, are not changed.
         """
