@@ -8,7 +8,6 @@ import numpy as np
 
 from meterpulse.model.quality import Quality, code_of
 from meterpulse.vee import MISSING, Context, Profile, Spans
-from meterpulse.vee.runs import runs_of
 from meterpulse.vee.slots import Slots, slots_of
 
 NO_DAY = -(2**31)
@@ -112,7 +111,9 @@ def covered(spans: Spans | None, profile: Profile) -> np.ndarray:
 
 def gaps_of(missing: np.ndarray, wanted: np.ndarray) -> Gaps:
     """The runs of `missing` (bool[n, m]) that hold a column which is `wanted` (bool[n, m])."""
-    row, first, after = runs_of(missing)
+    steps = np.diff(np.pad(missing, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    row, first = np.nonzero(steps == 1)
+    after = np.nonzero(steps == -1)[1]
     before = np.zeros((len(wanted), wanted.shape[1] + 1), np.int64)
     np.cumsum(missing & wanted, axis=1, out=before[:, 1:])
     holds = before[row, after] > before[row, first]
