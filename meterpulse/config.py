@@ -76,11 +76,28 @@ class Server(Section):
     areas_geojson: Path | None = None
 
 
+class Kafka(Section):
+    """How to reach a Kafka cluster. Secrets are in the file of client properties."""
+
+    servers: str | None = None
+    client_properties: Path | None = None
+
+
+class LogKafka(Kafka):
+    """The log in Kafka."""
+
+    topic_prefix: str = Field("meterpulse", pattern=r"^[a-zA-Z0-9._-]{1,200}$")
+    replication_factor: int = Field(3, ge=1, le=3)
+    min_insync_replicas: int = Field(2, ge=1, le=3)
+    timeout_seconds: int = Field(60, ge=5, le=600)
+
+
 class Log(Section):
     """The durable log."""
 
     engine: Annotated[str, engine_of("log")] = "lmdb"
     max_bytes: int = Field(64 << 30, ge=16 << 20)
+    kafka: LogKafka = LogKafka()
 
 
 class Speed(Section):
