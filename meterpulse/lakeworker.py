@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from meterpulse import plugins
+from meterpulse.config import Config
 from meterpulse.lake import Hole, Lake, LakeBroken, LakeFile, LakeFull
-from meterpulse.log import CorruptEntry
-from meterpulse.log.lmdb import LmdbLog
+from meterpulse.log import CorruptEntry, Log
 from meterpulse.model.crashpoint import VARIABLE, crash_point
 from meterpulse.model.memory import give_back
 from meterpulse.model.reading import Readings
@@ -44,19 +44,10 @@ class LakeDown(OSError):
 class LakeWorker:
     """The parent's side. `position` is the log offset up to which the lake is durable, `safe_offset` that of some commits ago."""
 
-    def __init__(
-        self, data: Path, engine: str, commit_seconds: float, on_alarm: Callable[[str], None] = lambda text: None
-    ):
-        self._command = [
-            sys.executable,
-            "-m",
-            "meterpulse.lakeworker",
-            str(data),
-            "--engine",
-            engine,
-            "--commit-seconds",
-            str(commit_seconds),
-        ]
+    def __init__(self, data: Path, config: Config, on_alarm: Callable[[str], None] = lambda text: None):
+        self._command = [sys.executable, "-m", "meterpulse.lakeworker", str(data)]
+        # Over the pipe: what other users of the machine see of a process is its command line.
+        self._settings = config.model_dump_json(include={"log", "lake"}) + "\n"
         self._on_alarm = on_alarm
         self._positions: deque[int] = deque(maxlen=4)
         self._asked: dict[int, Future] = {}
@@ -134,6 +125,9 @@ class LakeWorker:
                 self._process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
                 )
+                with contextlib.suppress(OSError):  # it has ended already: the next one is told
+                    self._process.stdin.write(self._settings)
+                    self._process.stdin.flush()
             environment.pop(VARIABLE, None)  # what is killed at a point is killed there once
             for line in self._process.stdout:
                 with contextlib.suppress(ValueError):  # half a line: it was killed while it spoke
@@ -167,15 +161,15 @@ class LakeWorker:
 class _Child:
     """The child's side: tails the log, writes the lake, answers."""
 
-    def __init__(self, data: Path, engine: str, commit_seconds: float):
-        self._commit_seconds = commit_seconds
+    def __init__(self, data: Path, config: Config):
+        self._commit_seconds = config.lake.commit_seconds
         self._requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._since: float | None = None
         self._full = False
         self._orphaned = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
-        self._lake = self._open(plugins.implementation("lake", engine), data / "lake")
-        self._logged = LmdbLog(data / "log", readonly=True)
+        self._lake = self._open(plugins.implementation("lake", config.lake.engine), data / "lake")
+        self._logged: Log = plugins.implementation("log", config.log.engine).follow(data / "log", config.log)
 
     def _open(self, engine: Any, directory: Path) -> Lake:
         """Waits for the process of a server that was killed: it is about to finish its commit and to let go."""
@@ -291,7 +285,7 @@ class _Child:
             self._say(id=request["id"], error=f"{type(error).__name__}: {error}")
 
     def _do_flush(self, request: dict[str, Any]) -> bool:
-        self._logged.refresh()
+        self._logged.refresh(request["to"])
         return self._write_to(min(request["to"], self._logged.end))
 
     def _do_days(self, request: dict[str, Any]) -> list[int]:
@@ -314,7 +308,7 @@ class _Child:
         return self._refill(hole)
 
     def _refill(self, hole: Hole) -> str:
-        self._logged.refresh()
+        self._logged.refresh(hole.after)
         if hole.first >= self._logged.first:
             self._lake.refill(hole, self._entries(hole.first, hole.after))
             return f"{request_name(hole)} was damaged and is written again from the log"
@@ -349,9 +343,10 @@ def main() -> None:
     """The child process."""
     parser = argparse.ArgumentParser(description="the lake's writer; started by meterpulse up")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--engine", default="delta")
-    parser.add_argument("--commit-seconds", type=float, default=10)
     given = parser.parse_args()
+    settings = sys.stdin.readline()
+    if not settings:
+        return  # the server was stopped at once
     import signal
 
     os.nice(10)  # acknowledging and answering go first; what the lake has not taken yet is in the log
@@ -359,7 +354,7 @@ def main() -> None:
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the parent ends this by closing the pipe
     try:
-        _Child(given.data, given.engine, given.commit_seconds).run()
+        _Child(given.data, Config(**json.loads(settings))).run()
     except BrokenPipeError:  # the server was killed; what is committed is committed
         os._exit(1)
 

@@ -59,7 +59,7 @@ class Pipeline:
         self._closed = False
         self.registry = Registry.open(self.data / "registry", config.registry.url)
         self.desk = Desk.open(self.data / "worklist", config.worklist.url)
-        self.log: Log = plugins.implementation("log", config.log.engine)(self.data / "log", config.log.max_bytes)
+        self.log: Log = plugins.implementation("log", config.log.engine).open(self.data / "log", config.log)
         if self.log.salvaged:
             self.alarm(self.log.salvaged)
         self.store: Store = plugins.implementation("stores", config.stores.engine)(
@@ -78,7 +78,7 @@ class Pipeline:
             idle_ms=speed.idle_seconds * 1000,
             max_open_bytes=speed.max_open_bytes,
         )
-        self.lake = LakeWorker(self.data, config.lake.engine, config.lake.commit_seconds, self.alarm)
+        self.lake = LakeWorker(self.data, config, self.alarm)
         self.keeper = Keeper(self.engine, self.store, self.keys.zones, self.keys.group_of, self.keys.parents)
         self.runner = Runner(
             self.engine,

@@ -135,9 +135,7 @@ def _log(config: Config) -> Iterator[Finding]:
     from meterpulse import plugins
     from meterpulse.log import CorruptEntry, Log
 
-    log: Log = plugins.implementation("log", config.log.engine)(
-        config.data / "log", config.log.max_bytes, readonly=True
-    )
+    log: Log = plugins.implementation("log", config.log.engine).follow(config.data / "log", config.log)
     try:
         bad = 0
         for offset in range(log.first, log.end):

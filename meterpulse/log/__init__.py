@@ -10,6 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from meterpulse.model.reading import Readings
 
@@ -65,6 +67,21 @@ class Log(ABC):
     end: int
     rows: int
     salvaged: str | None  # what opening had to mend
+
+    @classmethod
+    @abstractmethod
+    def open(cls, directory: Path, settings: Any) -> Log:
+        """The log of a city, to append to and to read; `settings` is the section `log` of the configuration, `directory` its
+        folder among the city's data. Raises OSError where it is out of reach, ValueError for settings."""
+
+    @classmethod
+    @abstractmethod
+    def follow(cls, directory: Path, settings: Any) -> Log:
+        """The log that another process appends to, for reading; `refresh` sees what has come."""
+
+    @abstractmethod
+    def refresh(self, at_least: int = 0) -> None:
+        """Sees what another process has appended, everything below `at_least` included."""
 
     @abstractmethod
     def append(

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -47,6 +48,19 @@ class LmdbLog(Log):
         if not readonly:
             self._directory.mkdir(parents=True, exist_ok=True)
         self._open()
+
+    @classmethod
+    def open(cls, directory: Path, settings: Any) -> LmdbLog:
+        if not (directory / "data.mdb").exists() and any(directory.glob("*.json")):
+            raise OSError(
+                f"{directory} belongs to a log of another engine; a city stays with the log that it began with: set log.engine "
+                "back, or begin with a new data folder"
+            )
+        return cls(directory, settings.max_bytes)
+
+    @classmethod
+    def follow(cls, directory: Path, settings: Any) -> LmdbLog:
+        return cls(directory, settings.max_bytes, readonly=True)
 
     def _open(self) -> None:
         try:
@@ -96,8 +110,7 @@ class LmdbLog(Log):
                 if found != txn.stat(database)["entries"]:
                     raise lmdb.CorruptedError(f"{found} of {txn.stat(database)['entries']} entries can be reached")
 
-    def refresh(self) -> None:
-        """Sees what another process has appended."""
+    def refresh(self, at_least: int = 0) -> None:
         self._refresh()
 
     def fast_forward(self, offset: int, rows: int = 0) -> None:

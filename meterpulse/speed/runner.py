@@ -154,6 +154,7 @@ class Runner:
         self.safe_offset = 0  # the log is not needed below this
         self.ticks = 0  # how often the watermark was looked at
         self.ready = threading.Event()
+        self._unread = ""  # why the log could not be read the last time
         self._wake = threading.Condition()
         self._stopping = False
         self._retirements: queue.Queue[Retirement | None] = queue.Queue()
@@ -269,6 +270,9 @@ class Runner:
                 to = self._log.following(engine.applied)
                 self._skip(f"log entries {engine.applied} to {to} are gone", to)
                 continue
+            except OSError as error:  # its brokers are away: what is applied is still answered
+                self._wait_for_the_log(error)
+                continue
             if entry is not None:
                 engine.apply(entry)
             elif not self._journal or self._journal[0][0] > engine.applied:
@@ -284,6 +288,12 @@ class Runner:
                     if self._log.end <= engine.applied and not self._stopping:
                         self._wake.wait(0.25)
         self._stop_checkpoint()
+
+    def _wait_for_the_log(self, error: OSError) -> None:
+        if str(error) != self._unread:
+            self._unread = str(error)
+            self.alarms.append(f"the log cannot be read: {error}")
+        time.sleep(0.5)
 
     def _replay_retirements(self) -> None:
         while self._journal and self._journal[0][0] <= self.engine.applied:
