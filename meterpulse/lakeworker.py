@@ -27,6 +27,7 @@ from typing import Any
 
 from meterpulse import plugins
 from meterpulse.config import Config
+from meterpulse.config import Log as LogSettings
 from meterpulse.lake import Hole, Lake, LakeBroken, LakeFile, LakeFull
 from meterpulse.log import CorruptEntry, Log
 from meterpulse.model.crashpoint import VARIABLE, crash_point
@@ -47,7 +48,13 @@ class LakeWorker:
     def __init__(self, data: Path, config: Config, on_alarm: Callable[[str], None] = lambda text: None):
         self._command = [sys.executable, "-m", "meterpulse.lakeworker", str(data)]
         # Over the pipe: what other users of the machine see of a process is its command line.
-        self._settings = config.model_dump_json(include={"log", "lake"}) + "\n"
+        self._settings = json.dumps(
+            {
+                "engine": config.lake.engine,
+                "commit_seconds": config.lake.commit_seconds,
+                "log": config.log.model_dump(mode="json"),
+            }
+        )
         self._on_alarm = on_alarm
         self._positions: deque[int] = deque(maxlen=4)
         self._asked: dict[int, Future] = {}
@@ -126,7 +133,7 @@ class LakeWorker:
                     self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
                 )
                 with contextlib.suppress(OSError):  # it has ended already: the next one is told
-                    self._process.stdin.write(self._settings)
+                    self._process.stdin.write(self._settings + "\n")
                     self._process.stdin.flush()
             environment.pop(VARIABLE, None)  # what is killed at a point is killed there once
             for line in self._process.stdout:
@@ -161,15 +168,15 @@ class LakeWorker:
 class _Child:
     """The child's side: tails the log, writes the lake, answers."""
 
-    def __init__(self, data: Path, config: Config):
-        self._commit_seconds = config.lake.commit_seconds
+    def __init__(self, data: Path, engine: str, commit_seconds: float, log: LogSettings):
+        self._commit_seconds = commit_seconds
         self._requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._since: float | None = None
         self._full = False
         self._orphaned = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
-        self._lake = self._open(plugins.implementation("lake", config.lake.engine), data / "lake")
-        self._logged: Log = plugins.implementation("log", config.log.engine).follow(data / "log", config.log)
+        self._lake = self._open(plugins.implementation("lake", engine), data / "lake")
+        self._logged: Log = plugins.implementation("log", log.engine).follow(data / "log", log)
 
     def _open(self, engine: Any, directory: Path) -> Lake:
         """Waits for the process of a server that was killed: it is about to finish its commit and to let go."""
@@ -344,9 +351,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="the lake's writer; started by meterpulse up")
     parser.add_argument("data", type=Path)
     given = parser.parse_args()
-    settings = sys.stdin.readline()
-    if not settings:
+    line = sys.stdin.readline()
+    if not line:
         return  # the server was stopped at once
+    settings = json.loads(line)
+    log = LogSettings.model_validate(settings.pop("log"))
     import signal
 
     os.nice(10)  # acknowledging and answering go first; what the lake has not taken yet is in the log
@@ -354,7 +363,7 @@ def main() -> None:
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the parent ends this by closing the pipe
     try:
-        _Child(given.data, Config(**json.loads(settings))).run()
+        _Child(given.data, **settings, log=log).run()
     except BrokenPipeError:  # the server was killed; what is committed is committed
         os._exit(1)
 

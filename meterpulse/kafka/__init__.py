@@ -45,7 +45,8 @@ class Connection:
             "bootstrap.servers": self.servers,
             "reconnect.backoff.max.ms": 1000,
             "topic.metadata.refresh.interval.ms": 30_000,
-            "log_level": 0,
+            "log_level": 2,
+            "logger": _log,
             "error_cb": self._hear,
             **{name.replace("_", "."): value for name, value in own.items()},
         }
@@ -107,7 +108,7 @@ def make_topics(
     """Makes the topics that do not exist yet; the id of the cluster. Of those that exist, `config` must hold where it says
     how long messages are kept: raises KafkaDown where a topic would forget."""
     admin = connection.admin()
-    cluster = connection.within(PATIENCE_SECONDS, lambda: admin.list_topics(timeout=5), "it does not answer")
+    cluster = connection.within(PATIENCE_SECONDS, lambda: admin.list_topics(timeout=2), "it does not answer")
     there = [name for name in names if name in cluster.topics]
     wanted = [NewTopic(name, partitions, copies, config=dict(config)) for name in names if name not in there]
     if wanted:

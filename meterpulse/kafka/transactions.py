@@ -85,11 +85,11 @@ class Transactions:
                 producer.commit_transaction(5)
                 return places
             except KafkaException as failure:
-                error = failure.args[0]
-                if error.txn_requires_abort():
-                    raise self._given_up(producer, error) from None
-                if not error.retriable() or time.monotonic() >= give_up:
-                    raise self._unfinished(error) from None
+                said = failure.args[0]
+                if said.txn_requires_abort():
+                    raise self._given_up(producer, said) from None
+                if not said.retriable() or time.monotonic() >= give_up:
+                    raise self._unfinished(said) from None
 
     @staticmethod
     def _produce(producer: Producer, message: Outgoing, places: list[int], number: int) -> None:

@@ -37,6 +37,7 @@ from meterpulse.log.packed import decode, decode_bad, encode, encode_bad
 _log = logging.getLogger("meterpulse.log")
 _WRITER_CACHE_BYTES, _READER_CACHE_BYTES = 256 << 20, 32 << 20
 _TRIM_EVERY_SECONDS = 1.0
+_SEEN_SECONDS = 5.0  # a committed transaction is seen in all its topics at once but for a moment
 _TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "segment.bytes": str(64 << 20)}
 
 
@@ -48,12 +49,13 @@ class _State:
     end: int = 0
     rows: int = 0
     first: int = 0
-    bytes: int = 0  # of all entries ever
-    first_bytes: int = 0  # of those before `first`
+    last: int = -1  # the newest entry; its successor is `end`, unless consumers were further
+    size: int = 0  # bytes of all entries ever
+    first_size: int = 0  # of those before `first`
     next_bad: int = 1
     first_bad: int = 1
-    bad_bytes: int = 0
-    first_bad_bytes: int = 0
+    bad_size: int = 0
+    first_bad_size: int = 0
     next_released: int = 0
     token: str = ""  # of the append that wrote it
     positions: Mapping[str, str] = field(default_factory=dict)
@@ -129,7 +131,9 @@ class KafkaLog(Log):
             before = self._trimmed(self._state)
             after, outgoing, written = self._added(before, records, bad)
             if self._held(after) > self._max_bytes:
-                raise LogFull(f"the log has reached log.max_bytes = {self._max_bytes}; let the lake catch up or raise it")
+                raise LogFull(
+                    f"the log has reached log.max_bytes = {self._max_bytes}; let the lake catch up or raise it"
+                )
             if positions:
                 after = replace(after, positions={**before.positions, **positions})
             final, places = self._commit(after, outgoing)
@@ -147,18 +151,19 @@ class KafkaLog(Log):
         """The state after an append, its messages, and of each entry which message is its first."""
         outgoing: list[Outgoing] = []
         written: list[tuple[int, Numbered]] = []
-        end, rows, size = before.end, before.rows, before.bytes
+        end, rows, size = before.end, before.rows, before.size
         for record in records:
             value = encode(end, rows, record)
             written.append((len(outgoing), Numbered(end, 0, size, value)))
             outgoing += parts_of(self._entries.name, end, size, value)
             end, rows, size = end + 1, rows + len(record.readings), size + len(value)
-        next_bad, bad_size = before.next_bad, before.bad_bytes
+        next_bad, bad_size = before.next_bad, before.bad_size
         for row in bad:
             value = encode_bad(next_bad, row)
             outgoing += parts_of(self._bad.name, next_bad, bad_size, value)
             next_bad, bad_size = next_bad + 1, bad_size + len(value)
-        after = replace(before, end=end, rows=rows, bytes=size, next_bad=next_bad, bad_bytes=bad_size)
+        last = end - 1 if records else before.last
+        after = replace(before, end=end, rows=rows, last=last, size=size, next_bad=next_bad, bad_size=bad_size)
         return after, outgoing, written
 
     def _commit(self, after: _State, outgoing: list[Outgoing]) -> tuple[_State, list[int]]:
@@ -181,7 +186,7 @@ class KafkaLog(Log):
         return final, places
 
     def _held(self, state: _State) -> int:
-        return state.bytes - state.first_bytes + state.bad_bytes - state.first_bad_bytes
+        return state.size - state.first_size + state.bad_size - state.first_bad_size
 
     def _trimmed(self, state: _State) -> _State:
         """With what consumers need no more taken off, at most once a second unless there is no room."""
@@ -191,11 +196,11 @@ class KafkaLog(Log):
             return state
         self._trimmed_at = time.monotonic()
         if below == state.end:
-            return replace(state, first=below, first_bytes=state.bytes)
+            return replace(state, first=below, first_size=state.size)
         found = self._entries.read(below, state.end)
         if found is None:
             return state
-        return replace(state, first=found.number, first_bytes=found.bytes_before)
+        return replace(state, first=found.number, first_size=found.bytes_before)
 
     def trim(self, below: int) -> None:
         self._trim_below = max(self._trim_below, below)
@@ -223,8 +228,8 @@ class KafkaLog(Log):
             while first in self._released:
                 first += 1
             found = self._bad.read(first, state.next_bad) if first > state.first_bad else None
-            size = found.bytes_before if found else state.bad_bytes if first == state.next_bad else state.first_bad_bytes
-            after = replace(state, next_released=state.next_released + 1, first_bad=first, first_bad_bytes=size)
+            size = found.bytes_before if found else state.bad_size if first == state.next_bad else state.first_bad_size
+            after = replace(state, next_released=state.next_released + 1, first_bad=first, first_bad_size=size)
             try:
                 self._state, _ = self._commit(after, outgoing)
             except OSError:
@@ -318,14 +323,14 @@ class KafkaLog(Log):
             self._state = state
 
     def _compare(self, state: _State) -> None:
-        """The entries that the state counts must be there: a cluster may have lost what it had confirmed."""
-        if state.end == state.first:
+        """The newest entry must be there: a cluster may have lost what it had confirmed."""
+        if state.last < state.first or self._entries.read(state.last, state.end, _SEEN_SECONDS) is not None:
             return
-        newest = self._entries.read(state.end - 1, state.end)
-        if newest is None:
-            held = self._entries.last()
-            there = f"ends with entry {held.number}" if held else "is empty"
-            self.salvaged = f"{self._entries.name} {there}, but entries up to {state.end - 1} were confirmed: Kafka lost some"
+        held = self._entries.last()
+        there = f"ends with entry {held.number}" if held else "is empty"
+        self.salvaged = (
+            f"{self._entries.name} {there}, but entry {state.last} was confirmed: Kafka has lost what is between"
+        )
 
 
 def connection_of(settings: Settings) -> Connection:

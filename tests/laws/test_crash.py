@@ -147,3 +147,26 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_counts_tw
         if kill % 40 == 39:
             lives.check()
     lives.check()
+
+
+def test_with_the_log_in_kafka_killed_anywhere_nothing_is_lost_or_counts_twice(tmp_path, kafka, monkeypatch):
+    settings = {
+        "servers": kafka.bootstrap,
+        "topic_prefix": "laws",
+        "replication_factor": "1",
+        "min_insync_replicas": "1",
+    }
+    monkeypatch.setenv("METERPULSE_LOG__ENGINE", "kafka")
+    for name, value in settings.items():
+        monkeypatch.setenv(f"METERPULSE_LOG__KAFKA__{name.upper()}", value)
+    lives = Lives(tmp_path / "data", seed=12, count=400)
+    try:
+        killed_there = lives.live(at="log.appended:3", kill_after=20)
+        for point in ("checkpoint.settled:2", "lake.committed:1"):
+            lives.live(at=point, kill_after=4)
+        for number in range(max(2, KILLS // 50)):
+            lives.live(kill_after=0.4 * (number + 1))
+        lives.check()
+        assert killed_there and lives.acknowledged > 30
+    finally:
+        lives.close()

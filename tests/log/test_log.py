@@ -1,9 +1,13 @@
-"""The log: what append has returned is there after anything that leaves the bytes alone, and damage is found, never served."""
+"""The log: what append has returned is there after anything that leaves the bytes alone, and damage is found, never served.
+
+Facts that take `place` hold for every engine; those that take a directory are about LMDB's file.
+"""
 
 from __future__ import annotations
 
 import os
 import random
+import secrets
 import subprocess
 import sys
 import threading
@@ -12,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meterpulse.log import CorruptEntry, LogFull, Quarantined, Record
+from meterpulse import plugins
+from meterpulse.config import load
+from meterpulse.log import CorruptEntry, Log, LogFull, Quarantined, Record
 from meterpulse.log.commit import Committer, merged
 from meterpulse.log.lmdb import LmdbLog
 from meterpulse.model.problem import Problem
@@ -34,6 +40,55 @@ def same(a: Record, b: Record) -> bool:
     return (a.source, a.received_ms, a.live) == (b.source, b.received_ms, b.live) and a.readings == b.readings
 
 
+class Place:
+    """Where a log of an engine is, for as many to open it as like; `open` makes it when it is not there."""
+
+    def __init__(self, engine: str, directory: Path, **sections):
+        self.engine, self.directory = engine, directory
+        self.settings = load({"log": {"engine": engine, **sections}}).log
+        self._opened: list[Log] = []
+
+    def open(self, **changed) -> Log:
+        log = plugins.implementation("log", self.engine).open(
+            self.directory, self.settings.model_copy(update=changed) if changed else self.settings
+        )
+        self._opened.append(log)
+        return log
+
+    def follow(self) -> Log:
+        self._opened.append(plugins.implementation("log", self.engine).follow(self.directory, self.settings))
+        return self._opened[-1]
+
+    def close(self) -> None:
+        for log in self._opened:
+            log.close()
+
+
+def kafka_place(cluster, directory: Path, **more) -> Place:
+    copies = min(len(cluster.nodes), 3)
+    return Place(
+        "kafka",
+        directory,
+        kafka={
+            "servers": cluster.bootstrap,
+            "topic_prefix": f"t{secrets.token_hex(6)}",
+            "replication_factor": copies,
+            "min_insync_replicas": max(copies - 1, 1),
+            **more,
+        },
+    )
+
+
+@pytest.fixture(params=plugins.available("log"))
+def place(request, tmp_path):
+    if request.param == "kafka":
+        place = kafka_place(request.getfixturevalue("kafka"), tmp_path / "log")
+    else:
+        place = Place(request.param, tmp_path / "log")
+    yield place
+    place.close()
+
+
 @pytest.fixture
 def log(tmp_path):
     log = LmdbLog(tmp_path / "log", 64 << 20)
@@ -41,7 +96,8 @@ def log(tmp_path):
     log.close()
 
 
-def test_entries_come_back_as_they_were_in_order_with_the_rows_before_them(log):
+def test_entries_come_back_as_they_were_in_order_with_the_rows_before_them(place):
+    log = place.open()
     assert log.append([record(0), record(1, 7, "import:x", live=False)], [bad(0)]) == 0
     assert log.append([record(2, 1)]) == 2
     entries = [log.read(i) for i in range(3)]
@@ -55,18 +111,28 @@ def test_entries_come_back_as_they_were_in_order_with_the_rows_before_them(log):
     assert (row.key, row.original, row.reason) == (1, bad(0).original, "not_a_number")
 
 
-def test_everything_is_there_after_opening_again_and_offsets_go_on(tmp_path):
-    log = LmdbLog(tmp_path, 64 << 20)
-    log.append([record(0)], [bad(1), bad(2)])
-    log.release([1])
+def test_everything_is_there_after_opening_again_and_offsets_go_on(place):
+    log = place.open()
+    log.append([record(0)], [bad(1), bad(2)], {"belt": "7", "road": "a"})
+    log.append([], positions={"belt": "8"})
+    assert log.release([1, 9]) == 1 and log.release([1]) == 0
     log.close()
-    log = LmdbLog(tmp_path, 64 << 20)
+    log = place.open()
     assert log.append([record(1)], [bad(3)]) == 1 and same(log.read(0).record, record(0)) and log.salvaged is None
     assert [row.key for row in log.quarantined()] == [2, 3] and log.quarantined_ever == 3 and log.quarantine_count == 2
+    assert (log.position("belt"), log.position("road"), log.position("rail")) == ("8", "a", None)
+
+
+def test_an_entry_of_any_size_comes_back_whole(place):
+    log = place.open()
+    assert log.append([record(0, 400_000), record(1, 1)]) == 0
     log.close()
+    log = place.open()
+    assert same(log.read(1).record, record(1, 1)) and same(log.read(0).record, record(0, 400_000))
 
 
-def test_what_is_trimmed_is_gone_and_says_so(log):
+def test_what_is_trimmed_is_gone_and_says_so(place):
+    log = place.open()
     for i in range(10):
         log.append([record(i)])
     log.trim(6)
@@ -76,10 +142,15 @@ def test_what_is_trimmed_is_gone_and_says_so(log):
     with pytest.raises(KeyError):
         log.read(5)
     assert same(log.read(6).record, record(6))
+    log.close()
+    log = place.open()
+    assert (log.first, log.following(2), log.end, log.rows) == (6, 6, 11, 1100)
+    with pytest.raises(KeyError):
+        log.read(5)
 
 
-def test_a_full_log_refuses_whole_batches_and_goes_on_when_its_consumers_have_caught_up(tmp_path):
-    log, n = LmdbLog(tmp_path, 16 << 20), 0
+def test_a_full_log_refuses_whole_batches_and_goes_on_when_its_consumers_have_caught_up(place):
+    log, n = place.open(max_bytes=16 << 20), 0
     with pytest.raises(LogFull, match="log.max_bytes"):
         while True:
             log.append([record(n, 50_000)])
@@ -92,25 +163,45 @@ def test_a_full_log_refuses_whole_batches_and_goes_on_when_its_consumers_have_ca
         for _ in range(n - 3):
             log.append([record(log.end, 50_000)])
     assert same(log.read(log.end - 1).record, record(log.end - 1, 50_000))
-    assert (tmp_path / "data.mdb").stat().st_size < 64 << 20
+    if place.engine == "lmdb":
+        assert (place.directory / "data.mdb").stat().st_size < 64 << 20
+
+
+def test_no_offset_is_given_twice_to_a_log_whose_readers_were_further(place):
+    log = place.open()
+    log.append([record(0)])
+    log.fast_forward(50, 7_000)
+    assert log.append([record(1)]) == 50 and log.rows == 7_100 and log.following(1) == 50
     log.close()
+    log = place.open()
+    assert log.end == 51 and same(log.read(50).record, record(1)) and log.read(50).rows_before == 7_000
 
 
-def test_another_process_reads_what_is_appended_meanwhile(tmp_path):
-    log = LmdbLog(tmp_path, 64 << 20)
+def test_another_process_reads_what_is_appended_meanwhile(place):
+    log = place.open()
     log.append([record(0)])
     code = (
-        "import sys; from pathlib import Path; from meterpulse.log.lmdb import LmdbLog\n"
-        "log = LmdbLog(Path(sys.argv[1]), readonly=True); print(log.end, flush=True); input(); log.refresh(); "
-        "print(log.end, log.read(1).rows_before)"
+        "import sys; from pathlib import Path; from meterpulse import plugins; from meterpulse.config import Log\n"
+        "settings = Log.model_validate_json(sys.argv[2])\n"
+        "log = plugins.implementation('log', settings.engine).follow(Path(sys.argv[1]), settings)\n"
+        "print(log.end, flush=True); input(); log.refresh(2); print(log.end, log.read(1).rows_before)"
     )
     reader = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", code, place.directory, place.settings.model_dump_json()],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert reader.stdout.readline() == "1\n"
     log.append([record(1)])
     assert reader.communicate("\n")[0] == "2 100\n"
-    log.close()
+
+
+def test_a_city_stays_with_the_log_that_it_began_with(place):
+    place.open().append([record(0)])
+    others = [engine for engine in plugins.available("log") if engine != place.engine]
+    assert others
+    for engine in others:
+        with pytest.raises(OSError, match="begin with a new data folder"):
+            plugins.implementation("log", engine).open(place.directory, place.settings)
 
 
 def test_a_reader_that_was_killed_does_not_keep_the_space(tmp_path):

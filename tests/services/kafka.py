@@ -1,11 +1,11 @@
 """Real Kafka brokers on loopback, KRaft, without containers: Maven brings the jars, each node is one Java process.
 
-    with Kafka(nodes=3) as kafka:
-        kafka.bootstrap          # "127.0.0.1:40001,127.0.0.1:40003,..."
-        kafka.kill(kafka.leader_of("electricity"))
+>>> with require("kafka").Kafka(tmp_path, nodes=3) as kafka:
+...     kafka.bootstrap
+...     kafka.kill(kafka.leader_of("electricity"))
+'127.0.0.1:40001,127.0.0.1:40003,127.0.0.1:40005'
 
-One node is ready in 2 to 4 s, three in 7 to 11, at 200 to 350 MB each. Everything a broker writes is in a folder of its own
-that `stop` removes.
+One node is ready in 2 to 4 s, three in 7 to 11, at 200 to 350 MB each.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+from tests.services.process import Server, free_port
 
 POM = Path(__file__).with_suffix(".pom.xml")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "meterpulse-services" / "kafka-4.4.0"
@@ -65,15 +69,13 @@ def fetch() -> None:
 
 
 class Kafka:
-    """A cluster of `nodes` brokers, numbered from 1; each is its own controller."""
+    """A cluster of `nodes` brokers, numbered from 1; each is a controller too."""
 
-    def __init__(self, nodes: int = 1):
-        self.nodes = range(1, nodes + 1)
-        self.folder = Path(tempfile.mkdtemp(prefix="kafka-"))
-        ports = _free_ports(2 * nodes)
-        self._ports = dict(zip(self.nodes, ports[:nodes], strict=True))
-        self._controllers = dict(zip(self.nodes, ports[nodes:], strict=True))
-        self._processes: dict[int, subprocess.Popen] = {}
+    def __init__(self, folder: Path, nodes: int = 1):
+        self.folder, self.nodes = Path(folder), range(1, nodes + 1)
+        self._ports = {node: free_port() for node in self.nodes}
+        self._controllers = {node: free_port() for node in self.nodes}
+        self._brokers = {node: _Broker(self.folder / f"node{node}", self._ports[node]) for node in self.nodes}
 
     @property
     def bootstrap(self) -> str:
@@ -92,83 +94,70 @@ class Kafka:
         self.stop()
 
     def start(self) -> None:
-        """Formats and starts all nodes, and returns when they answer."""
-        formats = []
-        for node in self.nodes:
-            (self.folder / f"node{node}.properties").write_text(self._properties(node))
-            arguments = ["-t", _CLUSTER_ID, "-c", self.folder / f"node{node}.properties"]
-            formats.append(self._java(node, "kafka.tools.StorageTool", "format", "--ignore-formatted", *arguments))
-        if any(process.wait() for process in formats):
-            raise OSError(f"Kafka's storage was not formatted: {self._said()}")
-        for node in self.nodes:
-            self.start_node(node)
+        """Formats and starts all nodes, and returns when they have found each other; raises TimeoutError."""
+        for node, broker in self._brokers.items():
+            (broker.folder / "node.properties").write_text(self._properties(node))
+        with ThreadPoolExecutor(len(self.nodes)) as together:
+            list(together.map(lambda broker: broker.format(), self._brokers.values()))
+            list(together.map(lambda broker: broker.start(), self._brokers.values()))
         self.ready()
 
     def start_node(self, node: int) -> None:
-        """Starts one node, the first time or after `kill`."""
-        self._processes[node] = self._java(node, "kafka.Kafka", self.folder / f"node{node}.properties")
+        """After `kill`."""
+        self._brokers[node].start()
 
     def ready(self, timeout_seconds: float = 120) -> None:
-        """Returns when every node has joined and there is a controller; raises OSError."""
+        """Returns when every node has joined and there is a controller; raises TimeoutError."""
         from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
 
-        admin = AdminClient(
-            {"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200,
-             "socket.timeout.ms": 2000}
-        )  # fmt: skip
-        give_up = time.monotonic() + timeout_seconds
+        admin, give_up = self._admin(), time.monotonic() + timeout_seconds
         while time.monotonic() < give_up:
             with contextlib.suppress(KafkaException):
                 cluster = admin.list_topics(timeout=1)
                 if len(cluster.brokers) == len(self.nodes) and cluster.controller_id > 0:
                     return
-            if any(process.poll() is not None for process in self._processes.values()):
-                break
             time.sleep(0.1)
-        raise OSError(f"Kafka is not ready: {self._said()}")
+        raise TimeoutError(f"Kafka is not ready: {[broker.log[-600:] for broker in self._brokers.values()]}")
+
+    def make_topics(self, *names: str, partitions: int = 3) -> None:
+        """Topics with a copy on every node."""
+        from confluent_kafka.admin import NewTopic
+
+        admin = self._admin()
+        for made in admin.create_topics([NewTopic(name, partitions, len(self.nodes)) for name in names]).values():
+            made.result(30)
 
     def leader_of(self, topic: str, partition: int = 0) -> int:
         """The node that leads a partition now."""
-        from confluent_kafka.admin import AdminClient
-
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        return admin.list_topics(topic, timeout=30).topics[topic].partitions[partition].leader
+        return int(self._admin().list_topics(topic, timeout=30).topics[topic].partitions[partition].leader)
 
     def kill(self, node: int) -> None:
         """SIGKILL, as when its machine is gone."""
-        process = self._processes.pop(node)
-        process.kill()
-        process.wait()
+        self._brokers[node].kill()
 
     def pause(self, node: int) -> None:
-        """SIGSTOP: it holds its connections and answers nothing."""
-        self._processes[node].send_signal(signal.SIGSTOP)
+        """It holds its connections and answers nothing, until `resume`."""
+        self._brokers[node].signal(signal.SIGSTOP)
 
     def resume(self, node: int) -> None:
         """It goes on where it was stopped."""
-        self._processes[node].send_signal(signal.SIGCONT)
+        self._brokers[node].signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Ends all nodes and removes what they wrote."""
-        for process in self._processes.values():
-            process.kill()
-        for process in self._processes.values():
-            process.wait()
-        self._processes.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Ends all nodes; what they wrote is of no use to anybody."""
+        for broker in self._brokers.values():
+            broker.kill()
 
-    def _java(self, node: int, *arguments: str | Path) -> subprocess.Popen:
-        command = ["java", *_HEAP, f"-Dlog4j2.configurationFile={CACHE / 'log4j2.properties'}", "-cp", f"{CACHE}/*"]
-        with open(self.folder / f"node{node}.log", "ab") as log:
-            return subprocess.Popen(
-                [*command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
-            )
+    def _admin(self) -> Any:
+        from confluent_kafka.admin import AdminClient
 
-    def _said(self) -> str:
-        return "\n".join((self.folder / f"node{node}.log").read_text()[-600:] for node in self.nodes)
+        return AdminClient(
+            {"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200,
+             "socket.timeout.ms": 5000}
+        )  # fmt: skip
 
     def _properties(self, node: int) -> str:
+        """Everything small: three of them run beside the tests."""
         copies = min(len(self.nodes), 3)
         voters = ",".join(f"{n}@127.0.0.1:{self._controllers[n]}" for n in self.nodes)
         return "\n".join(f"{name}={value}" for name, value in {
@@ -180,7 +169,7 @@ class Kafka:
             "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": self.folder / f"data{node}",
+            "log.dirs": "data",
             "num.network.threads": 2,
             "num.io.threads": 4,
             "num.recovery.threads.per.data.dir": 1,
@@ -201,10 +190,31 @@ class Kafka:
         }.items())  # fmt: skip
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listened on a moment ago."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+class _Broker(Server):
+    ready_seconds = 120.0
+
+    def __init__(self, folder: Path, port: int):
+        super().__init__(folder)
+        self._port = port
+
+    def command(self) -> Sequence[str]:
+        return [*self._java(), "kafka.Kafka", "node.properties"]
+
+    def format(self) -> None:
+        """Gives its storage the id of the cluster, once."""
+        arguments = ["format", "--ignore-formatted", "-t", _CLUSTER_ID, "-c", "node.properties"]
+        command = [*self._java(), "kafka.tools.StorageTool", *arguments]
+        subprocess.run(command, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+
+    def is_ready(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+            return True
+        return False
+
+    def signal(self, signal: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal)
+
+    @staticmethod
+    def _java() -> list[str]:
+        return ["java", *_HEAP, f"-Dlog4j2.configurationFile={CACHE / 'log4j2.properties'}", "-cp", f"{CACHE}/*"]
