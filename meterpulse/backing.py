@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from meterpulse.config import Config
     from meterpulse.ingest import Rejected
+    from meterpulse.ingest.journal import Progress
 
 _REFUSED_A_CALL = 1_000
 
@@ -45,6 +46,12 @@ class Backing(Protocol):
 
     def refuse(self, rows: Sequence[Rejected], source: str) -> None:
         """Put rows that a file's format refused into quarantine."""
+
+    def imported(self, key: str) -> Progress | None:
+        """How far the file of that content has come, None where it is new."""
+
+    def note_import(self, key: str, progress: Progress | None) -> None:
+        """Note how far it has come; None forgets it."""
 
     def settle(self, timeout_seconds: float) -> bool:
         """Wait until every accepted reading is in the answers; whether that came about in time."""
@@ -113,6 +120,18 @@ class Served:
             ]
             self._client.post("/v1/quarantine", json.dumps(document).encode(), query={"source": source})
 
+    def imported(self, key: str) -> Progress | None:
+        from meterpulse.ingest.journal import Progress
+
+        found = self._client.get_json(f"/v1/imports/{key}")["progress"]
+        return None if found is None else Progress.from_dict(found)
+
+    def note_import(self, key: str, progress: Progress | None) -> None:
+        if progress is None:
+            self._client.delete(f"/v1/imports/{key}")
+        else:
+            self._client.post(f"/v1/imports/{key}", json.dumps(progress.to_dict()).encode())
+
     def settle(self, timeout_seconds: float) -> bool:
         give_up = time.monotonic() + timeout_seconds
         while time.monotonic() < give_up:
@@ -179,6 +198,15 @@ class Opened:
         from meterpulse.model.reading import Readings
 
         self._pipeline.ingest(Decoded(Readings.empty(), list(rows)), source)
+
+    def imported(self, key: str) -> Progress | None:
+        return self._pipeline.imports.get(key)
+
+    def note_import(self, key: str, progress: Progress | None) -> None:
+        if progress is None:
+            self._pipeline.imports.forget(key)
+        else:
+            self._pipeline.imports.put(key, progress)
 
     def settle(self, timeout_seconds: float) -> bool:
         return self._pipeline.settle(timeout_seconds)

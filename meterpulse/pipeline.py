@@ -24,6 +24,7 @@ from meterpulse.config import Config
 from meterpulse.demo import Demo
 from meterpulse.dirtydays import Rebuilder
 from meterpulse.ingest import Decoded, decode
+from meterpulse.ingest.journal import Journal
 from meterpulse.lakeworker import LakeWorker
 from meterpulse.log import Log, LogFull, Quarantined, Record
 from meterpulse.log.commit import Committer, Lane
@@ -67,6 +68,7 @@ class Pipeline:
         )
         if self.store.salvaged:
             self.alarm(self.store.salvaged)
+        self.imports = Journal(self.data / "imports")
         self.keys = Keys(self.registry)
         speed = config.speed
         self.engine = plugins.implementation("speed", speed.engine)(

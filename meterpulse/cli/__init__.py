@@ -60,7 +60,7 @@ def _explained(error: Exception) -> int:
         code = UNREACHABLE
     elif isinstance(error, Problem):
         code = USAGE if error.status in (400, 415, 422) else FAILURE
-    elif type(error).__name__ in ("ConfigError", "PluginError", "UsageError"):
+    elif type(error).__name__ in ("ConfigError", "MappingError", "PluginError", "UsageError"):
         code = USAGE
     elif isinstance(error, OSError):
         code = FAILURE

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meterpulse.cli.options import Data, Json, Url, city
-from meterpulse.cli.output import FINDINGS, Progress, progress, put_facts, put_json, say
+from meterpulse.cli.output import FAILURE, FINDINGS, progress, put_facts, put_json, put_table, say
 
 if TYPE_CHECKING:
     from meterpulse.city import City
-    from meterpulse.model.channel import Channel
+    from meterpulse.cli.taking import Outcome
 
 _CHANNELS_A_CALL = 1 << 17
-# Sources that begin so are history: they make their days dirty and do not move the watermark.
-IMPORT = "import:"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,89 +24,101 @@ def add_to(app: typer.Typer) -> None:
 
 
 def ingest(
-    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="Files of readings.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Files, folders, patterns, archives (zip, gzip); - is standard input.")
+    ],
     format: Annotated[str | None, typer.Option("--format", help="The files' layout (default: recognised).")] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A TOML file that says what the columns of a table are."),
+    ] = None,
     register: Annotated[bool, typer.Option("--register", help="Create the channels that the files imply.")] = False,
     channels: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Register the channels of this file first.")
     ] = None,
+    id_template: Annotated[
+        str | None,
+        typer.Option("--id-template", metavar="TEXT", help="Other ids, of {id}, {meter}, {stream} and {file}."),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Send files again that were taken in before.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is in the answers.")] = True,
     as_json: Json = False,
     data: Data = None,
     url: Url = None,
 ) -> None:
-    """Take in files: CSV, NDJSON, Parquet, Arrow, London's half hours. Exits 4 where rows were quarantined."""
-    from meterpulse.ingest.files import detect, format_of
+    """Take in files of readings, whatever their format. Goes on where it was stopped; a file that was taken in is not
+    sent again. Exits 1 where a file could not be read, 4 where rows were quarantined."""
+    from meterpulse.cli.taking import Taking
+    from meterpulse.ingest.files import format_of
+    from meterpulse.ingest.naming import TemplateError, check
+    from meterpulse.ingest.unpack import expand
 
-    formats = {file: format or detect(file) for file in files}
-    for name in set(formats.values()):
-        format_of(name)
-    outcome = _Outcome()
+    if mapping is not None and format not in (None, "mapping"):
+        raise typer.BadParameter(f"--mapping describes a format of its own; leave --format {format} out")
+    if format is not None:
+        format_of(format)
+    try:
+        found = expand(files)
+        if id_template is not None:
+            check(id_template)
+    except (FileNotFoundError, TemplateError) as error:
+        raise typer.BadParameter(str(error)) from None
+    created = 0
     with city(data, url) as place:
         if channels is not None:
-            outcome.created += _register_file(place, channels)
-        with progress("reading", sum(file.stat().st_size for file in files), "bytes") as bar:
-            for file in files:
-                _take(place, file, formats[file], register, outcome, bar)
-        if wait and outcome.accepted and not place.settle():
+            created = _register_file(place, channels)
+        sizes = [Path(name).stat().st_size for name, _ in found if name != "-"]
+        with progress("reading", sum(sizes) or None, "bytes") as bar:
+            taking = Taking(
+                place,
+                format=format,
+                mapping=mapping,
+                id_template=id_template,
+                registers=register or channels is not None,
+                implied="created" if register else "left",
+                known="sent" if restart else "skipped",
+                bar=bar,
+            )
+            outcomes = [outcome for name, in_folder in found for outcome in taking.file(name, in_folder)]
+        if wait and any(outcome.accepted for outcome in outcomes) and not place.settle():
             say("some days are still being computed; `meterpulse status` shows dirty_days 0 when they are done")
-    put_json(outcome.facts()) if as_json else put_facts(outcome.facts())
-    if outcome.quarantined:
+    _tell(outcomes, created, as_json)
+
+
+def _tell(outcomes: list[Outcome], created: int, as_json: bool) -> None:
+    """Prints the summary and ends with the exit code that it asks for."""
+    facts = _facts(outcomes, created)
+    if as_json:
+        put_json(facts | {"files": [outcome.facts() for outcome in outcomes]})
+    else:
+        put_facts(facts)
+        if len(outcomes) > 1:
+            rows = [(o.name, o.format, o.state, o.accepted, sum(o.reasons.values())) for o in outcomes]
+            put_table(rows, ("file", "format", "state", "accepted", "quarantined"))
+    unread = [outcome for outcome in outcomes if outcome.error]
+    failed = [outcome for outcome in unread if outcome.state == "failed"]
+    if failed or len(unread) == len(outcomes):
+        raise typer.Exit(FAILURE)
+    if facts["quarantined"]:
         say("`meterpulse quarantine list` shows the rows that did not count")
+        if facts["reasons"].get("unknown_channel"):
+            say("--register creates the channels that the files imply")
         raise typer.Exit(FINDINGS)
 
 
-class _Outcome:
-    """What became of the rows of all files."""
-
-    def __init__(self) -> None:
-        self.accepted = self.created = 0
-        self.reasons: Counter[str] = Counter()
-
-    @property
-    def quarantined(self) -> int:
-        return self.reasons.total()
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "accepted": self.accepted,
-            "quarantined": self.quarantined,
-            "reasons": dict(sorted(self.reasons.items())),
-            "channels_created": self.created,
-        }
-
-
-def _take(place: City, file: Path, format: str, register: bool, outcome: _Outcome, bar: Progress) -> None:
-    from meterpulse.ingest.files import read
-
-    size, done = file.stat().st_size, 0
-    for batch in read(file, format):
-        if register and batch.channels:
-            outcome.created += _register(place, batch.channels)
-        if batch.rejected:
-            place.backing.refuse(batch.rejected, IMPORT + file.name)
-            outcome.reasons.update(row.reason for row in batch.rejected)
-        if batch.rows:
-            answer = place.backing.ingest(batch.body, batch.media_type, IMPORT + file.name)
-            outcome.accepted += answer["accepted"]
-            outcome.reasons.update(answer["reasons"])
-        # A position counts bytes in text and rows in Parquet, where the bar jumps at the end of the file.
-        bar.advance(min(batch.position, size) - done, file.name)
-        done = min(batch.position, size)
-    bar.advance(size - done)
-
-
-def _register(place: City, channels: list[Channel]) -> int:
-    """Registers those that do not exist yet; how many were."""
-    import pyarrow as pa
-
-    from meterpulse.registry.listing import SCHEMA
-
-    new = [channel.to_dict() for channel in channels if place.channel(channel.id) is None]
-    if not new:
-        return 0
-    schema = pa.schema([field for field in SCHEMA if field.name != "index"])
-    return place.backing.register(pa.Table.from_pylist(new, schema))["created"]
+def _facts(outcomes: list[Outcome], created: int) -> dict[str, Any]:
+    reasons: Counter[str] = Counter()
+    ignored: Counter[str] = Counter()
+    for outcome in outcomes:
+        reasons.update(outcome.reasons)
+        ignored.update(outcome.ignored)
+    facts = {
+        "accepted": sum(outcome.accepted for outcome in outcomes),
+        "quarantined": reasons.total(),
+        "reasons": dict(sorted(reasons.items())),
+        "channels_created": created + sum(outcome.created for outcome in outcomes),
+    }
+    return facts | ({"ignored": dict(sorted(ignored.items()))} if ignored else {})
 
 
 def _register_file(place: City, file: Path) -> int:

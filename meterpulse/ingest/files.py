@@ -36,6 +36,8 @@ def format_of(name: str) -> Format:
 
 def detect(path: Path) -> str:
     """The name of the file's format by its first bytes; raises BodyError 415, OSError."""
+    if path.stat().st_size == 0:
+        raise BodyError(415, f"{path.name} is empty")
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     fitting = [name for name in formats() if format_of(name).fits(head, path)]
@@ -43,8 +45,10 @@ def detect(path: Path) -> str:
         raise BodyError(
             415,
             f"{path.name} is in no known format ({', '.join(formats())}); it begins with {head[:60]!r}. "
-            "Give its columns the names channel,start,seconds,quantity, or say --format NAME",
+            "Say what its columns are with --mapping FILE, or which format it is with --format NAME",
         )
+    if len(fitting) > 1:
+        raise BodyError(415, f"{path.name} may be {' or '.join(fitting)}; say --format NAME")
     return fitting[0]
 
 

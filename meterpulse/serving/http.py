@@ -23,7 +23,7 @@ from meterpulse.model.channel import Channel, ChannelError
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import day_of_text, day_text, iso
-from meterpulse.serving import queries
+from meterpulse.serving import imports, queries
 from meterpulse.serving.answers import MEDIA, as_bytes, as_json_together, table_bytes
 from meterpulse.serving.deskapi import add_desk
 from meterpulse.serving.intake import PATH, Intake
@@ -78,6 +78,7 @@ def create_app(
     _channels(app, p)
     _quarantine(app, p, replay)
     add_desk(app, p)
+    imports.add_to(app, p)
     _operations(app, p, rate)
     _document_readings(app)
     return app
