@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from meterpulse.ingest.journal import Progress
 
 _REFUSED_A_CALL = 1_000
+_DESK = {
+    "exceptions": ("GET", "/v1/exceptions"),
+    "exception": ("GET", "/v1/exceptions/{number}"),
+    "assign": ("POST", "/v1/exceptions/assign"),
+    "preview": ("POST", "/v1/edits/preview"),
+    "decide": ("POST", "/v1/edits"),
+    "undo": ("POST", "/v1/edits/{change}/undo"),
+    "changes": ("GET", "/v1/edits"),
+    "change": ("GET", "/v1/edits/{change}"),
+}
 
 
 class Backing(Protocol):
@@ -67,6 +77,9 @@ class Backing(Protocol):
 
     def compact(self) -> dict[str, Any]:
         """Merge the small files of days that have closed."""
+
+    def desk(self, question: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The work list and the ledger of edits: exceptions, exception, assign, preview, decide, undo, changes, change."""
 
     def close(self) -> None:
         """Let go."""
@@ -153,6 +166,13 @@ class Served:
     def compact(self) -> dict[str, Any]:
         return self._client.post("/v1/compact", b"{}")
 
+    def desk(self, question: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        method, path = _DESK[question]
+        rest = {name: value for name, value in given.items() if f"{{{name}}}" not in path}
+        if method == "GET":
+            return self._client.get_json(path.format(**given), rest)
+        return self._client.post(path.format(**given), json.dumps(rest).encode())
+
     def close(self) -> None:
         self._client.close()
 
@@ -228,6 +248,13 @@ class Opened:
 
     def compact(self) -> dict[str, Any]:
         return self._pipeline.retention.compact()
+
+    def desk(self, question: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        import orjson
+
+        from meterpulse.serving.deskapi import answer
+
+        return orjson.loads(orjson.dumps(answer(self._pipeline, question, dict(given))))
 
     def close(self) -> None:
         self._pipeline.close()

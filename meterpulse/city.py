@@ -91,6 +91,35 @@ class City:
             query[name] = None if moment is None else self._instant(moment, channel, area)
         return self.backing.usage({name: value for name, value in query.items() if value is not None}, form)
 
+    def exceptions(self, **which: Any) -> list[dict[str, Any]]:
+        """The work list, every page of it: state (waiting, open, assigned, resolved), rule, utility, area, assignee, channel,
+        start, end; sort by weight, age or newest."""
+        found: list[dict[str, Any]] = []
+        page: dict[str, Any] = {"next": None}
+        while not found or page["next"] is not None:
+            page = self.backing.desk("exceptions", {**which, "after": page["next"], "limit": 1000})
+            found += page["exceptions"]
+            if not page["exceptions"]:
+                break
+        return found
+
+    def preview(self, action: str, **which: Any) -> dict[str, Any]:
+        """What an action (set, interpolate, copy week, accept raw, accept estimate, leave) would change: on `exceptions`
+        (numbers), on a `filter`, or on intervals of a `channel` from `start` to `end`, with `values` for set."""
+        return self.backing.desk("preview", {"action": action, **which})
+
+    def decide(self, action: str, *, author: str, reason: str, **which: Any) -> dict[str, Any]:
+        """Does what `preview` tells and gives the number of the change; with its `fingerprint`, only if nothing has moved."""
+        return self.backing.desk("decide", {"action": action, "author": author, "reason": reason, **which})
+
+    def undo(self, change: int, *, author: str, reason: str) -> dict[str, Any]:
+        """Takes a change back; its exceptions wait again."""
+        return self.backing.desk("undo", {"change": change, "author": author, "reason": reason})
+
+    def changes(self, **which: Any) -> list[dict[str, Any]]:
+        """Who decided what, when and why, the newest first: of a `channel`, by an `author`; at most `limit`."""
+        return self.backing.desk("changes", which)["changes"]
+
     def settle(self, timeout_seconds: float = 120.0) -> bool:
         """Wait until every accepted reading is in every answer; False where that took longer."""
         return self.backing.settle(timeout_seconds)

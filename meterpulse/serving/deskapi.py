@@ -156,10 +156,7 @@ def _decisions(app: FastAPI, p: Pipeline) -> None:
     ) -> Response:
         """What an action would change, and by how much. Nothing is written."""
 
-        def work() -> dict[str, Any]:
-            return desk.previewed(p, desk.tried(p, _spans(p, given), given.action, given.values), given.action)
-
-        return _json(await asyncio.to_thread(work))
+        return _json(await asyncio.to_thread(answer, p, "preview", given.model_dump()))
 
     done = {200: {"content": {"application/json": {"example": _EXAMPLE_DONE}}}}
 
@@ -167,11 +164,7 @@ def _decisions(app: FastAPI, p: Pipeline) -> None:
     async def commit(given: Annotated[Decided, Body(examples=[_EXAMPLE_DECISION, _EXAMPLE_EDIT])]) -> Response:
         """Decide. The days concerned are built again; the answer comes when the decision is on disk."""
 
-        def work() -> dict[str, Any]:
-            trials = desk.tried(p, _spans(p, given), given.action, given.values)
-            return desk.commit(p, trials, given.action, given.author, given.reason, given.fingerprint)
-
-        return _json(await asyncio.to_thread(work))
+        return _json(await asyncio.to_thread(answer, p, "decide", given.model_dump()))
 
     @app.post("/v1/edits/{change}/undo")
     async def undo(change: int, given: Undone) -> Response:
@@ -194,6 +187,42 @@ def _edits(app: FastAPI, p: Pipeline) -> None:
     def edit(change: int) -> Response:
         """One change and the intervals that it is about."""
         return _json(desk.change(p, change))
+
+
+def answer(p: Pipeline, question: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What the API answers, without HTTP: `question` is one of exceptions, exception, assign, preview, decide, undo, changes and
+    change, `given` what its body or its query would be. Raises Problem."""
+    return _ANSWERS[question](p, given)
+
+
+def _exceptions_of(p: Pipeline, given: dict[str, Any]) -> dict[str, Any]:
+    sort, after, limit = given.get("sort") or "weight", given.get("after"), given.get("limit") or 50
+    return desk.exceptions(p, desk.filter_of(p, given), sort, after, limit)
+
+
+def _preview_of(p: Pipeline, given: dict[str, Any]) -> dict[str, Any]:
+    asked = Proposed(**given)
+    return desk.previewed(p, desk.tried(p, _spans(p, asked), asked.action, asked.values), asked.action)
+
+
+def _decision_of(p: Pipeline, given: dict[str, Any]) -> dict[str, Any]:
+    asked = Decided(**given)
+    trials = desk.tried(p, _spans(p, asked), asked.action, asked.values)
+    return desk.commit(p, trials, asked.action, asked.author, asked.reason, asked.fingerprint)
+
+
+_ANSWERS: dict[str, Any] = {
+    "exceptions": _exceptions_of,
+    "exception": lambda p, given: desk.exception(p, given["number"]),
+    "assign": lambda p, given: desk.assign(p, given["exceptions"], given["assignee"], given["author"]),
+    "preview": _preview_of,
+    "decide": _decision_of,
+    "undo": lambda p, given: desk.undo(p, given["change"], given["author"], given["reason"]),
+    "changes": lambda p, given: desk.changes(
+        p, given.get("before"), given.get("limit") or 50, given.get("channel"), given.get("author")
+    ),
+    "change": lambda p, given: desk.change(p, given["change"]),
+}
 
 
 def _spans(p: Pipeline, given: Proposed) -> list[Span]:
