@@ -96,8 +96,8 @@ def _take(rows: Gathered, data: bytes, received_ms: int | None) -> None:
     except RowError as error:
         rows.refuse(error.reason, error.detail, data)
         return
-    for error in found.refused:
-        rows.refuse(error.reason, error.detail, data)
+    for refused in found.refused:
+        rows.refuse(refused.reason, refused.detail, data)
     if not found.values and not found.refused:
         rows.ignore("telegrams without readings")
     for value in found.values:
