@@ -20,6 +20,7 @@ from meterpulse.ingest.encoding import decompress
 from meterpulse.ingest.json import decode_array, decode_ndjson
 from meterpulse.ingest.layout import LAYOUTS, layout_of
 from meterpulse.ingest.media import ARROW, CSV, JSON, MEDIA_TYPES, NDJSON, split
+from meterpulse.ingest.message import decode_kept
 from meterpulse.model.channel import ChannelTable
 
 BYTES_MAX = 256 * 2**20
@@ -64,6 +65,8 @@ def decode(
     if len(body) > max_bytes:
         raise BodyError(413, f"the body has {len(body)} bytes; at most {max_bytes} are taken, so send it in parts")
     kind, parameters = split(media_type)
+    if "dialect" in parameters:
+        return decode_kept(body, parameters, table)
     layout = parameters.get("layout", layout)
     if kind == NDJSON:
         return decode_ndjson(body, table, now_ms, layout_of(layout))

@@ -100,15 +100,20 @@ def _small_array(text: bytes, table: ChannelTable, now_ms: int, layout: Layout) 
 
 def parsed(row: bytes, layout: Layout = CANONICAL) -> Record:
     """One JSON object, strictly; raises RowError."""
-    if row.count(b"{") + row.count(b"[") > NESTING_MAX and json_scan.deepest(padded(row), 0, len(row)) > NESTING_MAX:
-        raise RowError("bad_json", f"nested deeper than {NESTING_MAX}")
+    return recorded(value_of(row), layout)
+
+
+def value_of(text: bytes) -> Any:
+    """Any JSON value, strictly, its numbers as they were written (NumberText); raises RowError bad_json or bad_utf8."""
+    if text.count(b"{") + text.count(b"[") > NESTING_MAX:
+        if json_scan.deepest(padded(text), 0, len(text)) > NESTING_MAX:
+            raise RowError("bad_json", f"nested deeper than {NESTING_MAX}")
     try:
-        fields = _DECODER.decode(row.decode())
+        return _DECODER.decode(text.decode())
     except UnicodeDecodeError as error:
         raise RowError("bad_utf8", f"byte {error.start} is not valid UTF-8") from None
     except ValueError as error:
         raise RowError("bad_json", str(error)) from None
-    return recorded(fields, layout)
 
 
 def recorded(fields: Any, layout: Layout) -> Record:
