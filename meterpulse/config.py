@@ -12,12 +12,14 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from meterpulse.model import crashpoint
+from meterpulse.model.window import zone
 from meterpulse.plugins import available
 
 PREFIX = "METERPULSE_"
@@ -57,6 +59,30 @@ def _is_keep(text: str) -> str:
 
 
 Keep = Annotated[str, AfterValidator(_is_keep)]
+
+
+def secret_of(secret: SecretStr | None, file: Path | None) -> str | None:
+    """A secret given as a setting (best in the environment), else the first line of its file. Raises OSError."""
+    if secret is not None:
+        return secret.get_secret_value()
+    return None if file is None else file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+
+
+def _is_broker(url: str | None) -> str | None:
+    if url is not None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/"):
+            raise ValueError("takes mqtt://host, mqtt://host:1883, or mqtts://host:8883 for TLS")
+        if "@" in parts.netloc:
+            raise ValueError(
+                "takes no user and password: username, and password or password_file, are settings beside it"
+            )
+    return url
+
+
+def _is_zone(name: str) -> str:
+    zone(name)
+    return name
 
 
 class Section(BaseModel):
@@ -141,10 +167,33 @@ class Registry(Section):
     url: str | None = None
 
 
-class Mqtt(Section):
+class Broker(Section):
+    """An MQTT broker and who we are to it."""
+
+    url: Annotated[str | None, AfterValidator(_is_broker)] = None
+    client_id: str = Field("meterpulse", min_length=1, max_length=200)
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    keep_alive_seconds: int = Field(30, ge=1, le=3600)
+    session_seconds: int = Field(604_800, ge=0, le=4_294_967_294)
+    max_message_bytes: int = Field(1 << 20, ge=1024, le=64 << 20)
+
+    def secret(self) -> str | None:
+        """The password: the setting, else what the file holds. Raises OSError."""
+        return secret_of(self.password, self.password_file)
+
+
+class Mqtt(Broker):
     """Readings from an MQTT broker."""
 
-    url: str | None = None
+    topics: tuple[str, ...] = ("meterpulse/readings/#",)
+    dialects: tuple[str, ...] = ()
+    unknown_channels: Literal["quarantine", "register"] = "quarantine"
+    time_zone: Annotated[str, AfterValidator(_is_zone)] = "UTC"
 
     @property
     def is_on(self) -> bool:

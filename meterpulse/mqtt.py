@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -43,13 +44,9 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Of `mqtt://host[:port]`, or `mqtts://` with TLS; raises ValueError."""
-        parts = urlsplit(url if "//" in url else f"mqtt://{url}")
-        if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/"):
-            raise ValueError("takes mqtt://host, mqtt://host:1883, or mqtts://host:8883 for TLS")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("takes no user and password; they have settings of their own")
-        return cls(parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts")
+        """Of `mqtt://host[:port]`, or `mqtts://` with TLS; the configuration has checked it."""
+        parts = urlsplit(url)
+        return cls(parts.hostname or "localhost", parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts")
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -69,6 +66,13 @@ class Account(Protocol):
 
     def secret(self) -> str | None:
         """The password."""
+
+
+class Retained(Enum):
+    """Whether messages that the broker has kept come with a subscription: once, when it is new, or never."""
+
+    once = mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS
+    never = mqtt5.RetainHandling.SEND_NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +126,19 @@ class Link:
         )  # fmt: skip
         self._write(hello.write())
         answer = self._expect(mqtt5.ConnAckPacket, timeout_seconds)
-        if int(answer.reason_code) >= _REFUSED:
-            raise MqttError(f"the broker refused us: {_said(answer)}")
         self.session_present = bool(answer.session_present)
         if answer.server_keep_alive is not None:
             self._keep_alive = answer.server_keep_alive
         self.receive_max = answer.receive_max
         self.shares = bool(answer.shared_subscription_available)
 
-    def subscribe(self, patterns: Iterable[str], timeout_seconds: float = 10.0) -> None:
-        """At least once; retained messages come only with a new subscription."""
+    def subscribe(self, patterns: Iterable[str], retained: Retained, timeout_seconds: float = 10.0) -> None:
+        """At least once; raises MqttError where the broker does not allow it."""
         wanted = list(patterns)
         filters = [
             mqtt5.TopicFilter(
                 pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE, retain_as_published=False,
-                retain_handling=mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
+                retain_handling=retained.value,
             )
             for pattern in wanted
         ]  # fmt: skip
@@ -235,6 +237,7 @@ class Link:
             except OSError as error:
                 raise MqttError(f"the connection to the broker broke: {error}") from error
             if not data:
+                self._packets()  # its last word says why, and is raised
                 raise MqttError("the broker closed the connection")
             self._buffer += data
             if len(data) < _RECEIVE_BYTES and not isinstance(self._socket, ssl.SSLSocket):
@@ -257,7 +260,7 @@ class Link:
             raise MqttError(f"the broker sent what is no MQTT 5 packet: {error}") from None
         finally:
             view.release()
-        del self._buffer[:at]
+            del self._buffer[:at]
         return found
 
     def _handled(self, packet: Packet) -> bool:
@@ -267,6 +270,8 @@ class Link:
             self._waiting.pop(packet.packet_id, None)
             if int(packet.reason_code) >= _REFUSED:
                 raise MqttError(f"the broker does not take what we publish: {_said(packet)}")
+        elif isinstance(packet, mqtt5.ConnAckPacket) and int(packet.reason_code) >= _REFUSED:
+            raise MqttError(f"the broker refused us: {_said(packet)}")
         elif isinstance(packet, mqtt5.DisconnectPacket):
             raise MqttError(f"the broker ended the connection: {_said(packet)}")
         else:

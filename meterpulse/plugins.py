@@ -16,7 +16,13 @@ from typing import Any
 
 _HERE = Path(__file__).parent
 _CONTRACT = re.compile(r"^class (\w+)\((?:[\w.\[\], ]*\b)?(?:ABC|Protocol)\b", re.MULTILINE)
-_EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql", "confluent_kafka": "kafka", "fastavro": "kafka"}
+_EXTRAS = {
+    "psycopg": "postgresql",
+    "pymysql": "mysql",
+    "confluent_kafka": "kafka",
+    "fastavro": "kafka",
+    "mqtt5": "mqtt",
+}
 
 
 class PluginError(ValueError):

@@ -21,7 +21,7 @@ def show(data: Data = None, as_json: Json = False) -> None:
 
     config, origins = load_with_origins({"data": data})
     rows = [
-        (name, value if isinstance(value, int | float | None) else str(value), origins[name])
+        (name, value if isinstance(value, int | float | tuple | None) else str(value), origins[name])
         for name, value in settings(config)
     ]
     if as_json:

@@ -139,5 +139,5 @@ def test_every_setting_is_documented_with_its_default():
     defaults = {name: value for name, value in settings(Config())}
     assert set(guide) == set(defaults)
     for name, value in defaults.items():
-        shown = "none" if value is None else f"`{json.dumps(value) if isinstance(value, bool) else value}`"
+        shown = "none" if value is None else f"`{json.dumps(value) if isinstance(value, bool | tuple) else value}`"
         assert guide[name] == shown, name

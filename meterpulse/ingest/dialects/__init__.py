@@ -81,6 +81,10 @@ class Dialect:
         """What to subscribe to."""
         return list(dict.fromkeys(_filter_of(message.topic) for message in self.messages))
 
+    def knows(self, topic: str) -> bool:
+        """Whether a message of this topic is in this dialect."""
+        return any(message.pattern.fullmatch(topic) for message in self.messages)
+
     def told(self, topic: str, payload: bytes, arrived_ms: int, time_zone: str) -> list[Told]:
         """The readings of one message; none where it tells of other things. Raises RowError.
 
@@ -265,7 +269,7 @@ def _time_in(content: Any, path: tuple[str, ...], arrived_ms: int, time_zone: st
 def _filled(channel: Channel, words: dict[str, str], time_zone: str) -> Channel:
     """The channel with its words said; raises RowError where that makes no id."""
 
-    def said(text: str | None) -> str | None:
+    def said(text: str | None) -> Any:
         return None if text is None else _WORD.sub(lambda word: words.get(word[1], word[0]), text)
 
     try:
