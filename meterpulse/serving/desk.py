@@ -21,14 +21,16 @@ from meterpulse.serving.deskjson import (
     exception_shape,
     interval_shapes,
     span_shape,
+    spark_shape,
     sums_of,
     total_shape,
     trial_shape,
     unit_of_channel,
 )
 from meterpulse.serving.values import step_ms_of, values_of
-from meterpulse.worklist import ACTIONS, Edit, EditError, Filter, Mode
-from meterpulse.worklist.proposals import MISSING, CannotPropose, Surroundings, propose
+from meterpulse.serving.wording import title_of
+from meterpulse.worklist import ACTIONS, Edit, EditError, Filter, Item, Mode
+from meterpulse.worklist.proposals import MISSING, CannotPropose, Surroundings, Values, propose
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
@@ -36,19 +38,37 @@ if TYPE_CHECKING:
 AT_ONCE = 10_000  # exceptions in one decision
 _SHOWN = 100  # of them in a preview, interval by interval
 _CONTEXT_MS = DAY_MS // 2
+_SPARK_MS = DAY_MS // 2
 
 
 # -- exceptions ----------------------------------------------------------------------------------------------------------
 
 
-def exceptions(p: Pipeline, which: Filter, sort: str, after: str | None, limit: int) -> dict[str, Any]:
-    """The JSON of /v1/exceptions."""
+def exceptions(
+    p: Pipeline, which: Filter, sort: str, after: str | None, limit: int, around: str | None = None
+) -> dict[str, Any]:
+    """The JSON of /v1/exceptions; with `around="values"` each has the values around it. Raises Problem 422."""
+    if around not in (None, "", "values"):
+        raise Problem(422, "around", "Around what?", f"{around!r}; around takes values.")
     items, more = p.desk.exceptions.page(which, sort=sort, after=after, limit=limit)
+    shapes = [exception_shape(p, item) for item in items]
+    if around:
+        for shape, item in zip(shapes, items, strict=True):
+            shape["around"] = spark_shape(_around(p, item), unit_of_channel(p, item.channel))
+    counts = p.desk.exceptions.counts(which)
     return {
-        "exceptions": [exception_shape(p, item) for item in items],
+        "exceptions": shapes,
         "next": more,
-        "counts": p.desk.exceptions.counts(which),
+        "counts": [{**count, "title": title_of(count["rule"])} for count in counts],
     }
+
+
+def _around(p: Pipeline, item: Item) -> Values:
+    """An exception's values and as many as there are room for on both sides: at most a day and a half in all."""
+    step = step_ms_of(p, item.channel)
+    side = _CONTEXT_MS // step * step
+    end = min(item.end_ms, item.start_ms + _SPARK_MS // step * step)
+    return values_of(p, item.channel, item.start_ms - side, end + side)
 
 
 def exception(p: Pipeline, number: int) -> dict[str, Any]:
@@ -71,7 +91,7 @@ def filter_of(p: Pipeline, given: dict[str, Any]) -> Filter:
     wanted = {name: given.get(name) for name in ("state", "rule", "utility", "area", "assignee")}
     if given.get("channel") is not None:
         wanted["channel"] = channel_of(p, given["channel"])
-    for name in ("start", "end"):
+    for name in ("start", "end", "opened_before"):
         if given.get(name) is not None:
             wanted[f"{name}_ms"] = _instant(given[name])
     return Filter(**wanted)

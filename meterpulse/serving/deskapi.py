@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 _WORDS = "set, interpolate, copy week, accept raw, accept estimate or leave"
 _EXAMPLE_EXCEPTION = {
-    "number": 412, "channel": "E-0001", "utility": "electricity", "area": "10003", "rule": "V10", "start": "2026-03-08T12:00:00Z",
-    "end": "2026-03-08T12:15:00Z", "seconds": 900, "measured": 21000, "limit": 1800, "quantity": 9.75, "unit": "kWh",
+    "number": 412, "channel": "E-0001", "utility": "electricity", "area": "10003", "rule": "V10", "title": "Spike",
+    "words": "21 kWh, where the day's other values allow 1.8 kWh, 11.7 times that.", "start": "2026-03-08T12:00:00Z",
+    "end": "2026-03-08T12:15:00Z", "seconds": 900, "measured": 21000000, "limit": 1800000, "quantity": 9.75, "unit": "kWh",
     "weight": 2.438, "state": "open", "assignee": None, "resolution": None, "change": None, "opened": "2026-03-09T02:00:11Z",
     "changed": "2026-03-09T02:00:11Z",
 }  # fmt: skip
@@ -36,8 +37,8 @@ _EXAMPLE_EDIT = {
     "author": "ana", "reason": "read off the meter's display",
 }  # fmt: skip
 _CSV = (
-    "number", "channel", "utility", "area", "rule", "start", "end", "measured", "limit", "quantity", "unit", "weight", "state",
-    "assignee", "resolution", "change", "opened", "changed",
+    "number", "channel", "utility", "area", "rule", "title", "words", "start", "end", "measured", "limit", "quantity", "unit",
+    "weight", "state", "assignee", "resolution", "change", "opened", "changed",
 )  # fmt: skip
 
 
@@ -53,6 +54,7 @@ class Which(BaseModel):
     channel: str | None = None
     start: str | None = None
     end: str | None = None
+    opened_before: str | None = None
 
 
 class Proposed(BaseModel):
@@ -114,14 +116,17 @@ def _exceptions(app: FastAPI, p: Pipeline) -> None:
             channel: str | None = None,
             start: str | None = None,
             end: str | None = None,
+            opened_before: Annotated[str | None, Query(description="waiting since before this time")] = None,
             sort: Annotated[str, Query(description="weight, age or newest")] = "weight",
             after: Annotated[str | None, Query(description="`next` of the page before")] = None,
             limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+            around: Annotated[str | None, Query(description="values: with the values around each")] = None,
         ) -> Response:
             """The work list: what rules found wrong, and where its handling stands."""
             given = {"state": state, "rule": rule, "utility": utility, "area": area, "assignee": assignee,
-                     "channel": channel, "start": start, "end": end}  # fmt: skip
-            page = desk.exceptions(p, desk.filter_of(p, given), sort, after, limit)
+                     "channel": channel, "start": start, "end": end,
+                     "opened_before": opened_before}  # fmt: skip
+            page = desk.exceptions(p, desk.filter_of(p, given), sort, after, limit, around)
             body = _csv(page["exceptions"]) if form == "csv" else orjson.dumps(page)
             return Response(body, media_type=MEDIA[form])
 
@@ -197,7 +202,7 @@ def answer(p: Pipeline, question: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def _exceptions_of(p: Pipeline, given: dict[str, Any]) -> dict[str, Any]:
     sort, after, limit = given.get("sort") or "weight", given.get("after"), given.get("limit") or 50
-    return desk.exceptions(p, desk.filter_of(p, given), sort, after, limit)
+    return desk.exceptions(p, desk.filter_of(p, given), sort, after, limit, given.get("around"))
 
 
 def _preview_of(p: Pipeline, given: dict[str, Any]) -> dict[str, Any]:

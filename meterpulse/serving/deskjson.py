@@ -11,6 +11,7 @@ from meterpulse.model.quality import Quality, code_of, nem12_of
 from meterpulse.model.quantity import BY_CODE, Unit
 from meterpulse.model.window import iso
 from meterpulse.serving.answers import iso_texts, numbers
+from meterpulse.serving.wording import title_of, words_of
 from meterpulse.worklist import Item
 from meterpulse.worklist.edits import Change
 from meterpulse.worklist.proposals import MISSING, Values
@@ -49,6 +50,8 @@ def exception_shape(p: Pipeline, item: Item) -> dict[str, Any]:
         "utility": item.utility,
         "area": item.area,
         "rule": item.rule,
+        "title": title_of(item.rule),
+        "words": words_of(item.rule, item.measured, item.limit, unit),
         "start": iso(item.start_ms),
         "end": iso(item.end_ms),
         "seconds": item.step_ms // 1000,
@@ -95,6 +98,19 @@ def trial_shape(p: Pipeline, trial: Trial) -> dict[str, Any]:
         zip(("before", "after", "difference"), numbers(np.array([before, after, after - before]), unit), strict=True)
     )
     return span_shape(p, trial.span) | {"unit": unit.name} | sums | {"intervals": rows}
+
+
+def spark_shape(values: Values, unit: Unit) -> dict[str, Any]:
+    """The values around an exception as two short lists, for a small drawing; null where there is no value."""
+    shown = {"start": iso(values.start_ms), "seconds": values.step_ms // 1000}
+    for name, quantity, quality in (
+        ("measured", values.raw, values.raw_quality),
+        ("effective", values.effective, values.quality),
+    ):
+        shown[name] = [
+            v if known else None for v, known in zip(numbers(quantity, unit), quality != MISSING, strict=True)
+        ]
+    return shown
 
 
 def interval_shapes(values: Values, unit: Unit) -> list[dict[str, Any]]:

@@ -117,6 +117,7 @@ class Filter:
     channel: int | None = None
     start_ms: int | None = None
     end_ms: int | None = None
+    opened_before_ms: int | None = None
 
     def __post_init__(self) -> None:
         if self.state not in (None, "waiting", *STATES):
@@ -131,6 +132,8 @@ class Filter:
             query = query.where(ExceptionRow.state.in_(STATES[:2]))
         elif self.state is not None:
             query = query.where(ExceptionRow.state == self.state)
+        if self.opened_before_ms is not None:
+            query = query.where(ExceptionRow.opened_ms < self.opened_before_ms)
         if self.start_ms is not None:
             query = query.where(ExceptionRow.end_ms > self.start_ms)
         return query if self.end_ms is None else query.where(ExceptionRow.start_ms < self.end_ms)

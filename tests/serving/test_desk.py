@@ -144,6 +144,29 @@ def test_the_heaviest_is_first_and_everything_about_it_is_told(still):
     assert [event["event"] for event in one["history"]] == ["opened"]
 
 
+def test_what_is_wrong_is_said_in_words(still):
+    told = [(e["title"], e["words"]) for e in still.get("/v1/exceptions")["exceptions"]]
+    assert told == [
+        ("Spike", "100 kWh, where the day's other values allow 30 kWh, 3.33 times that."),
+        ("Missing", "2 intervals without a value."),
+    ]
+
+
+def test_the_values_around_come_with_the_list_where_asked_for(still):
+    spike, gap = (one["around"] for one in still.get("/v1/exceptions?around=values")["exceptions"])
+    assert (spike["start"], spike["seconds"]) == (at(SPIKE - 48), 900)
+    assert len(spike["measured"]) == 97 and spike["measured"][48] == 100.0
+    assert gap["measured"][47:51] == [9.75, None, None, 10.5] == gap["effective"][47:51]
+    assert "around" not in still.get("/v1/exceptions")["exceptions"][0]
+    assert still.refused("GET", "/v1/exceptions?around=corners")[0] == 422
+
+
+def test_the_list_narrows_to_what_has_waited_long(still):
+    now, later = (iso(still.p.clock() + ms) for ms in (0, 1000))
+    assert still.get(f"/v1/exceptions?opened_before={now}")["exceptions"] == []
+    assert len(still.get(f"/v1/exceptions?opened_before={later}")["exceptions"]) == 2
+
+
 def test_csv_has_the_same_rows(still):
     status, body = still.raw("GET", "/v1/exceptions.csv?sort=age")
     rows = list(csv.DictReader(io.StringIO(body.decode())))
