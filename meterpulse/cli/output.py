@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-FAILURE, USAGE, UNREACHABLE, FINDINGS = 1, 2, 3, 4
+FAILURE, USAGE, UNREACHABLE, FINDINGS, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 def say(text: str) -> None:
