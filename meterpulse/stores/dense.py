@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 MULTIPLIER, BEGIN = 2654435761, 0x9E3779B9  # of the check word: see `lmdb`
+LINK, LAST = 2246822519, 0xFFFFFFFF  # a sparse row's check word also holds the place of the row behind it
 
 
 def rows_of_words(
@@ -55,53 +56,72 @@ def rows_of_places(
     measures: int,
     steps: int,
     row: int,
-    places: int,
+    first: int,
+    linked: bool,
     start_ms: int,
     batch: int,
     step_ms: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """One key's rows of a sparse chunk, uint32[k, numbers]: place, words and check word, sorted by place. As above; None
-    where the sum of all places is not `places` or a row does not match its check word."""
+    where a row does not match its check word, or where it cannot be shown that all rows of the key were seen.
+
+    `first` is the first row's place. Where rows are not linked, it is the sum of all places, and costs a pass over them.
+    """
     start, rows, from_batch = (
         np.empty(steps, np.int64),
         np.empty((steps, measures), np.int64),
         np.empty(steps, np.bool_),
     )
     bits = np.uint64(batch)
-    n = _sparse(table, width == 8, steps, row, places, start_ms, bits, step_ms, start, rows, from_batch)
+    n = _sparse(table, width == 8, steps, row, first, linked, start_ms, bits, step_ms, start, rows, from_batch)
     return None if n < 0 else (start[:n], rows[:n], from_batch[:n])
 
 
 @njit(nogil=True, cache=True)
-def _sparse(table, is_wide, steps, row, places, start_ms, bits, step_ms, start, rows, batch):  # type: ignore[no-untyped-def]
-    measures, last, n, total = rows.shape[1], table.shape[1] - 1, 0, np.uint64(0)
-    for i in range(len(table)):
-        total += np.uint64(table[i, 0])
-    if total & np.uint64(0xFFFFFFFF) != places:
-        return -1
-    first, after = 0, len(table)
-    while first < after:
-        middle = (first + after) >> 1
+def _sparse(table, is_wide, steps, row, first, linked, start_ms, bits, step_ms, start, rows, batch):  # type: ignore[no-untyped-def]
+    low, after = 0, len(table)
+    while low < after:
+        middle = (low + after) >> 1
         if table[middle, 0] < row * steps:
-            first = middle + 1
+            low = middle + 1
         else:
             after = middle
-    while first < len(table) and table[first, 0] < (row + 1) * steps:
-        words = table[first]
-        check = np.uint64(BEGIN)
-        for j in range(last):
-            check += np.uint64(words[j]) * np.uint64(MULTIPLIER * (2 * j + 1) & 0xFFFFFFFF)
-        if check & np.uint64(0xFFFFFFFF) != words[last]:
+    if not linked:
+        total = np.uint64(0)
+        for i in range(len(table)):
+            total += np.uint64(table[i, 0])
+        if total & np.uint64(LAST) != first:
             return -1
-        for m in range(measures):
+    elif low == 0:
+        if table[0, 0] != first:
+            return -1
+    elif not _holds(table, low - 1, linked):  # the row before knows which one is next
+        return -1
+    n = 0
+    while low < len(table) and table[low, 0] < (row + 1) * steps:
+        if not _holds(table, low, linked):
+            return -1
+        words = table[low]
+        for m in range(rows.shape[1]):
             if is_wide:
-                low, high = np.uint64(words[1 + 2 * m]), np.uint64(words[2 + 2 * m])
-                rows[n, m] = np.int64(low | high << np.uint64(32))
+                lower, upper = np.uint64(words[1 + 2 * m]), np.uint64(words[2 + 2 * m])
+                rows[n, m] = np.int64(lower | upper << np.uint64(32))
             else:
                 rows[n, m] = np.int32(words[1 + m])
         step = np.int64(words[0]) - row * steps
         start[n] = start_ms + step * step_ms
         batch[n] = bits >> np.uint64(step) & np.uint64(1)
         n += rows[n, 0] != 0
-        first += 1
+        low += 1
     return n
+
+
+@njit(nogil=True, cache=True)
+def _holds(table, i, linked):  # type: ignore[no-untyped-def]
+    last = table.shape[1] - 1
+    check = np.uint64(BEGIN)
+    for j in range(last):
+        check += np.uint64(table[i, j]) * np.uint64(MULTIPLIER * (2 * j + 1) & 0xFFFFFFFF)
+    if linked:
+        check += np.uint64(table[i + 1, 0] if i + 1 < len(table) else LAST) * np.uint64(LINK)
+    return check & np.uint64(0xFFFFFFFF) == table[i, last]

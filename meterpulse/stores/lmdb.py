@@ -19,21 +19,20 @@ from typing import NamedTuple
 import lmdb
 import numpy as np
 import xxhash
-from numba import njit
 
 from meterpulse.model.gate import Gate
 from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_short
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Rows, Span, Store, StoreDamaged, StoreFull
-from meterpulse.stores.dense import rows_of_places, rows_of_words
+from meterpulse.stores.dense import BEGIN, LAST, LINK, MULTIPLIER, rows_of_places, rows_of_words
 from meterpulse.stores.directory import Directory, Run
 
 _VIEWS = {
     name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)
 }
 _KEY = struct.Struct(">BIQ")
-# magic, dense, bytes a number, measures, keys, steps, batch bits, rows, sum of the places, checksum of the head
+# magic, dense, bytes a number, measures, keys, steps, batch bits, rows, first place, checksum of the head
 _HEAD = struct.Struct("<4sBBHIIQIII")
-_MAGIC = b"MPC2"
+_MAGIC, _UNLINKED = b"MPC3", b"MPC2"  # the latter had the sum of the places for the first place, and no links
 _DAMAGED = "damaged"  # a file that asks the next start to begin anew
 _BIAS = 1 << 62  # times before 1970 sort first
 
@@ -294,8 +293,14 @@ def _key(view: str, block: int, start_ms: int) -> bytes:
 
 def _sums(words: np.ndarray) -> np.ndarray:
     """One check word per row of uint32 words: a sum with odd weights sees every single flipped bit."""
-    weights = np.arange(1, 2 * words.shape[1] + 1, 2, dtype=np.uint32) * np.uint32(2654435761)
-    return np.einsum("ij,j->i", words, weights) + np.uint32(0x9E3779B9)
+    weights = np.arange(1, 2 * words.shape[1] + 1, 2, dtype=np.uint32) * np.uint32(MULTIPLIER)
+    return np.einsum("ij,j->i", words, weights) + np.uint32(BEGIN)
+
+
+def _links(places: np.ndarray) -> np.ndarray:
+    """What a sparse row's check word says of the place behind it: a flipped bit could hide a row from the search, and
+    unknown is not damaged."""
+    return np.append(places[1:], np.uint32(LAST)) * np.uint32(LINK)
 
 
 def _encode(chunk: Chunk) -> bytes:
@@ -310,7 +315,8 @@ def _encode(chunk: Chunk) -> bytes:
     if count * (measures + 2) < keys * steps * measures:
         places = np.flatnonzero(present.reshape(-1)).astype(np.uint32)
         words = np.ascontiguousarray(rows.reshape(-1, measures)[places], dtype=dtype).view(np.uint32)
-        table = np.column_stack((places, words, _sums(np.column_stack((places, words)))))
+        table = np.column_stack((places, words))
+        table = np.column_stack((table, _sums(table) + _links(places)))
         dense = 0
     else:
         words = np.ascontiguousarray(rows.reshape(keys, -1), dtype=dtype).view(np.uint32)
@@ -321,9 +327,8 @@ def _encode(chunk: Chunk) -> bytes:
 
 
 def _head(dense: int, dtype: type, measures: int, keys: int, steps: int, batch: int, table: np.ndarray) -> bytes:
-    # Without the sum of the places a flipped bit in one could hide a row from the search, and unknown is not damaged.
-    places = 0 if dense else int(table[:, 0].sum(dtype=np.uint32))
-    head = _HEAD.pack(_MAGIC, dense, np.dtype(dtype).itemsize, measures, keys, steps, batch, len(table), places, 0)
+    first = 0 if dense else int(table[0, 0])
+    head = _HEAD.pack(_MAGIC, dense, np.dtype(dtype).itemsize, measures, keys, steps, batch, len(table), first, 0)
     return head[:-4] + xxhash.xxh32_digest(head[:-4])[::-1]
 
 
@@ -338,7 +343,8 @@ class _Shape(NamedTuple):
     numbers: int
     batch: int
     rows: int
-    places: int
+    first: int  # place
+    linked: bool
     bytes: int  # of the chunk
 
     @property
@@ -366,14 +372,14 @@ def _shape(view: str, block: int, start_ms: int, value: memoryview) -> _Shape:
 
 def _shape_of(view: str, block: int, start_ms: int, head: bytes) -> _Shape:
     try:
-        magic, dense, width, measures, keys, steps, batch, rows, places, check = _HEAD.unpack_from(head, 0)
+        magic, dense, width, measures, keys, steps, batch, rows, first, check = _HEAD.unpack_from(head, 0)
     except struct.error:
         raise CorruptChunk(view, block, start_ms) from None
-    if magic != _MAGIC or check != xxhash.xxh32_intdigest(head[:-4]):
+    if magic not in (_MAGIC, _UNLINKED) or check != xxhash.xxh32_intdigest(head[:-4]):
         raise CorruptChunk(view, block, start_ms)
     numbers = (measures * (1 if not dense else steps)) * (width // 4) + (1 if dense else 2)
     size = _HEAD.size + rows * numbers * 4
-    return _Shape(dense, width, measures, keys, steps, numbers, batch, rows, places, size)
+    return _Shape(dense, width, measures, keys, steps, numbers, batch, rows, first, magic == _MAGIC, size)
 
 
 def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[_Shape, np.ndarray]:
@@ -387,8 +393,9 @@ def _rows_of(view: str, block: int, run: Run[_Shape], row: int, step_ms: int) ->
     if not head.dense:
         start_ms = int(run.starts[0])
         _, table = _open(view, block, start_ms, run.values[0])
-        form = head.width, head.measures, head.steps, row, head.places, start_ms, head.batch, step_ms
-        sparse = rows_of_places(table, *form)
+        sparse = rows_of_places(
+            table, head.width, head.measures, head.steps, row, head.first, head.linked, start_ms, head.batch, step_ms
+        )
         if sparse is None:
             raise CorruptChunk(view, block, start_ms)
         return Rows(*sparse) if len(sparse[0]) else None
@@ -403,55 +410,36 @@ def _rows_of(view: str, block: int, run: Run[_Shape], row: int, step_ms: int) ->
     return Rows(*found)
 
 
-@njit(nogil=True, cache=True)
-def _places(table, low, high):  # type: ignore[no-untyped-def]
-    """The rows of a sparse table whose place lies in [low, high): they are sorted by place. And the sum of all places."""
-    ends = np.empty(2, np.int64)
-    for which, wanted in enumerate((low, high)):
-        first, last = 0, len(table)
-        while first < last:
-            middle = (first + last) >> 1
-            if table[middle, 0] < wanted:
-                first = middle + 1
-            else:
-                last = middle
-        ends[which] = first
-    total = np.uint32(0)
-    for i in range(len(table)):
-        total += table[i, 0]
-    return ends[0], ends[1], total & 0xFFFFFFFF
-
-
 def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> Span | None:
     """One key's rows of a chunk, copied and verified; None where it has none."""
     s, table = _open(view, block, start_ms, value)
-    dense, width, measures, keys, steps, _, batch, *_ = s
-    dtype = np.int32 if width == 4 else np.int64
-    if row >= keys:
+    if row >= s.keys:
         return None
-    if dense:
+    if s.dense:
         words = table[row : row + 1]
         if _sums(words[:, :-1])[0] != words[0, -1]:
             raise CorruptChunk(view, block, start_ms)
-        return Span(start_ms, words[0, :-1].copy().view(dtype).reshape(steps, measures).astype(np.int64), batch)
-    low, high, places = _places(table, row * steps, (row + 1) * steps)
-    if places != s.places:
+        dtype = np.int32 if s.width == 4 else np.int64
+        return Span(start_ms, words[0, :-1].copy().view(dtype).reshape(s.steps, s.measures).astype(np.int64), s.batch)
+    found = rows_of_places(table, s.width, s.measures, s.steps, row, s.first, s.linked, 0, s.batch, 1)
+    if found is None:
         raise CorruptChunk(view, block, start_ms)
-    if low == high:
+    step, rows, _ = found
+    if not len(step):
         return None
-    own = np.ascontiguousarray(table[low:high])
-    if (_sums(own[:, :-1]) != own[:, -1]).any():
-        raise CorruptChunk(view, block, start_ms)
-    out = np.zeros((steps, measures), np.int64)
-    out[own[:, 0] - row * steps] = np.ascontiguousarray(own[:, 1:-1]).view(dtype)
-    return Span(start_ms, out, batch)
+    out = np.zeros((s.steps, s.measures), np.int64)
+    out[step] = rows
+    return Span(start_ms, out, s.batch)
 
 
 def _decode(view: str, block: int, start_ms: int, value: memoryview) -> Chunk:
     s, table = _open(view, block, start_ms, value)
     dense, width, measures, keys, steps, _, batch, *_ = s
     dtype = np.int32 if width == 4 else np.int64
-    if (_sums(table[:, :-1]) != table[:, -1]).any():
+    sums = _sums(table[:, :-1])
+    if not dense and s.linked:
+        sums += _links(table[:, 0])
+    if (sums != table[:, -1]).any():
         raise CorruptChunk(view, block, start_ms)
     if dense:
         rows = np.ascontiguousarray(table[:, :-1]).view(dtype).reshape(keys, steps, measures).astype(np.int64)
