@@ -8,34 +8,21 @@ keeps them valid.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import numpy as np
-
-Head = TypeVar("Head")
+Found = TypeVar("Found")
 _BLOCKS = 4_096  # that are remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Run(Generic[Head]):
-    """Chunks that follow each other and have one form. `starts` int64[k] ms, `batches` uint64[k], a bit per step."""
-
-    head: Head
-    values: list[memoryview]
-    starts: np.ndarray
-    batches: np.ndarray
-
-
-class Directory(Generic[Head]):
+class Directory(Generic[Found]):
     """What was found of each (view, block, start, end), in one read transaction, which lives as long as this."""
 
     def __init__(self, transaction: object):
         self.transaction = transaction
-        self._known: dict[tuple[str, int, int, int], list[Run[Head]]] = {}
+        self._known: dict[tuple[str, int, int, int], Found] = {}
 
-    def runs(self, where: tuple[str, int, int, int], find: Callable[[], list[Run[Head]]]) -> list[Run[Head]]:
-        """Of a view, a block, and chunks that start in [start_ms, end_ms), in order of time."""
+    def of(self, where: tuple[str, int, int, int], find: Callable[[], Found]) -> Found:
+        """Of the chunks of a view and a block that start in [start_ms, end_ms)."""
         known = self._known.get(where)
         if known is None:
             if len(self._known) >= _BLOCKS:

@@ -23,8 +23,8 @@ import xxhash
 from meterpulse.model.gate import Gate
 from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_short
 from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Rows, Span, Store, StoreDamaged, StoreFull
-from meterpulse.stores.dense import BEGIN, LAST, LINK, MULTIPLIER, rows_of_places, rows_of_words
-from meterpulse.stores.directory import Directory, Run
+from meterpulse.stores.directory import Directory
+from meterpulse.stores.keyrows import BEGIN, FIELDS, LAST, LINK, MULTIPLIER, rows_of_key
 
 _VIEWS = {
     name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)
@@ -35,6 +35,7 @@ _HEAD = struct.Struct("<4sBBHIIQIII")
 _MAGIC, _UNLINKED = b"MPC3", b"MPC2"  # the latter had the sum of the places for the first place, and no links
 _DAMAGED = "damaged"  # a file that asks the next start to begin anew
 _BIAS = 1 << 62  # times before 1970 sort first
+_Places = tuple[np.ndarray, np.ndarray, int, int]  # chunks uint64[k, FIELDS], their starts int64[k], steps, measures
 
 
 class LmdbStore(Store):
@@ -48,7 +49,7 @@ class LmdbStore(Store):
         self.salvaged: str | None = None
         self._gate = Gate()
         self._mutex = threading.Lock()
-        self._directory_now: Directory[_Shape] | None = None  # None: something was written since
+        self._directory_now: Directory[_Places] | None = None  # None: something was written since
         try:
             self._open()
         except lmdb.Error as error:
@@ -95,7 +96,7 @@ class LmdbStore(Store):
             raise self._damaged(error) from error
 
     @contextlib.contextmanager
-    def _kept(self) -> Iterator[Directory[_Shape]]:
+    def _kept(self) -> Iterator[Directory[_Places]]:
         """The newest directory: of everything that was written before this is called."""
         try:
             with self._gate.inside():
@@ -173,12 +174,16 @@ class LmdbStore(Store):
         block, row = key // BLOCK, key % BLOCK
         with self._kept() as directory:
             where = view, block, start_ms, end_ms
-            runs = directory.runs(where, lambda: self._runs(directory.transaction, *where))
-            return [rows for run in runs if (rows := _rows_of(view, block, run, row, step_ms)) is not None]
+            chunks, starts, steps, measures = directory.of(where, lambda: self._places(directory.transaction, *where))
+            if not len(starts):
+                return []
+            found = rows_of_key(chunks, starts, row, steps, measures, step_ms)
+        if isinstance(found, int):
+            raise CorruptChunk(view, block, int(starts[found]))
+        return [Rows(*found)]
 
-    def _runs(self, txn: lmdb.Transaction, view: str, block: int, start_ms: int, end_ms: int) -> list[Run[_Shape]]:
-        number, end = _VIEWS[view], end_ms + _BIAS
-        runs: list[tuple[_Shape, list[memoryview], list[int], list[int]]] = []
+    def _places(self, txn: lmdb.Transaction, view: str, block: int, start_ms: int, end_ms: int) -> _Places:
+        number, end, found, starts, steps, measures = _VIEWS[view], end_ms + _BIAS, [], [], 0, 0
         with txn.cursor(self._chunks) as cursor:
             if cursor.set_range(_key(view, block, start_ms)):
                 for name, value in cursor.iternext():
@@ -186,11 +191,11 @@ class LmdbStore(Store):
                     if of != number or at != block or start >= end:
                         break
                     head = _shape(view, block, start - _BIAS, value)
-                    if not (runs and head.dense and runs[-1][0].form == head.form):
-                        runs.append((head, [], [], []))
-                    _, values, starts, batches = runs[-1]
-                    values.append(value), starts.append(start - _BIAS), batches.append(head.batch)
-        return [Run(head, values, np.array(starts), np.array(bits, np.uint64)) for head, values, starts, bits in runs]
+                    address = np.frombuffer(value, np.uint8).ctypes.data + _HEAD.size
+                    found.append((address, *head.place))
+                    starts.append(start - _BIAS)
+                    steps, measures = steps + head.steps, head.measures
+        return np.array(found, np.uint64).reshape(-1, FIELDS), np.array(starts, np.int64), steps, measures
 
     def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
         with self._reading() as txn:
@@ -348,9 +353,11 @@ class _Shape(NamedTuple):
     bytes: int  # of the chunk
 
     @property
-    def form(self) -> tuple[int, ...]:
-        """What the words of a row depend on, and who has one."""
-        return self.dense, self.width, self.measures, self.numbers, self.keys
+    def place(self) -> tuple[int, ...]:
+        """What `keyrows` wants to know besides the address."""
+        return (
+            self.rows, self.numbers, self.dense, self.linked, self.first, self.keys, self.steps, self.width == 8, self.batch
+        )  # fmt: skip
 
 
 _shapes: dict[bytes, _Shape] = {}  # heads repeat from chunk to chunk
@@ -387,29 +394,6 @@ def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[_Sha
     return s, np.frombuffer(value, "<u4", s.rows * s.numbers, _HEAD.size).reshape(s.rows, s.numbers)
 
 
-def _rows_of(view: str, block: int, run: Run[_Shape], row: int, step_ms: int) -> Rows | None:
-    """One key's rows of a run, those that have readings; None where it has none. Raises CorruptChunk."""
-    head = run.head
-    if not head.dense:
-        start_ms = int(run.starts[0])
-        _, table = _open(view, block, start_ms, run.values[0])
-        sparse = rows_of_places(
-            table, head.width, head.measures, head.steps, row, head.first, head.linked, start_ms, head.batch, step_ms
-        )
-        if sparse is None:
-            raise CorruptChunk(view, block, start_ms)
-        return Rows(*sparse) if len(sparse[0]) else None
-    if row >= head.keys:
-        return None
-    size = head.numbers * 4
-    low, high = _HEAD.size + row * size, _HEAD.size + (row + 1) * size
-    words = np.frombuffer(b"".join([value[low:high] for value in run.values]), "<u4").reshape(-1, head.numbers)
-    found = rows_of_words(words, head.width, head.measures, run.starts, run.batches, step_ms)
-    if isinstance(found, int):
-        raise CorruptChunk(view, block, int(run.starts[found]))
-    return Rows(*found)
-
-
 def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> Span | None:
     """One key's rows of a chunk, copied and verified; None where it has none."""
     s, table = _open(view, block, start_ms, value)
@@ -421,8 +405,9 @@ def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> S
             raise CorruptChunk(view, block, start_ms)
         dtype = np.int32 if s.width == 4 else np.int64
         return Span(start_ms, words[0, :-1].copy().view(dtype).reshape(s.steps, s.measures).astype(np.int64), s.batch)
-    found = rows_of_places(table, s.width, s.measures, s.steps, row, s.first, s.linked, 0, s.batch, 1)
-    if found is None:
+    place = np.array([(table.ctypes.data, *s.place)], np.uint64)
+    found = rows_of_key(place, np.zeros(1, np.int64), row, s.steps, s.measures, 1)
+    if isinstance(found, int):
         raise CorruptChunk(view, block, start_ms)
     step, rows, _ = found
     if not len(step):
