@@ -20,11 +20,11 @@ ADDRESS, ROWS, NUMBERS, DENSE, LINKED, FIRST, KEYS, STEPS, WIDE, BATCH, FIELDS =
 def rows_of_key(
     chunks: np.ndarray, starts: np.ndarray, row: int, steps: int, measures: int, step_ms: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | int:
-    """Rows of a key, the block's `row`-th, of chunks uint64[k, FIELDS] that start at int64[k] and have so many
-    steps together: (start int64[n], rows int64[n, measures], batch bool[n]); or the number of the chunk where a row does not match its check word, or where it cannot
-    be shown that all rows of the key were seen. The memory must stay as it is meanwhile.
+    """Rows of a key, the block's `row`-th, of chunks uint64[k, FIELDS] that start at int64[k] and have so many steps together:
+    (start int64[n], rows int64[n, measures], batch bool[n]); or the number of the chunk where a row does not match its check
+    word, or where it cannot be shown that all rows of the key were seen. The memory must stay as it is meanwhile.
 
-    `first` is the first row's place. In a sparse chunk that is not linked it is the sum of all places, and costs a pass.
+    FIRST is the first row's place. In a sparse chunk that is not linked it is the sum of all places, and costs a pass.
     """
     start, rows, batch = np.empty(steps, np.int64), np.empty((steps, measures), np.int64), np.empty(steps, np.bool_)
     n = _rows(chunks, starts, row, step_ms, start, rows, batch)
