@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from meterpulse.ingest.checks import Limits
 from meterpulse.ingest.contract import BodyError, Decoded, Rejected, RowError
-from meterpulse.ingest.dialects import Dialect, DialectError, Told, dialect
+from meterpulse.ingest.dialects import Arrival, Dialect, DialectError, Telling, dialect
 from meterpulse.ingest.few import columns_of, judged
 from meterpulse.ingest.media import JSON, with_parameters
 from meterpulse.model.channel import NOT_FOUND, Channel, ChannelTable
@@ -27,6 +27,7 @@ class Message:
     topic: str
     payload: bytes
     dialect: Dialect
+    is_retained: bool = False  # by the broker, for who comes later
 
 
 def decode_messages(
@@ -38,37 +39,44 @@ def decode_messages(
 ) -> Decoded:
     """The readings of messages that arrived now, in order. Channels that nobody knows are given to `register`; without it
     their messages are refused as `unknown_channel`. `time_zone` is that of devices that tell local time."""
-    told: list[tuple[Message, Sequence[Told]]] = []
+    found: list[tuple[Message, Telling]] = []
     rejected: list[Rejected] = []
     for message in messages:
+        arrived = Arrival(now_ms, time_zone, message.is_retained)
         try:
-            told.append((message, message.dialect.told(message.topic, message.payload, now_ms, time_zone)))
+            found.append((message, message.dialect.told(message.topic, message.payload, arrived)))
         except RowError as error:
-            rejected.append(_refused(message, error, now_ms, time_zone))
+            rejected.append(_refused(message, error, arrived))
     if register is not None:
-        _introduce([t.channel for _, readings in told for t in readings], table(), register)
+        _introduce([one.channel for _, telling in found for one in telling.told], table(), register)
     now, good = table(), []
     columns = Limits.of(now).columns
-    for message, readings in told:
-        first: RowError | None = None
-        for one in readings:
+    for message, telling in found:
+        wrong = list(telling.refused)
+        for one in telling.told:
             try:
                 good.append(judged(one.record, now, columns, now_ms))
             except RowError as error:
-                first = first or RowError(error.reason, f"{one.channel.id}: {error.detail}")
-        if first is not None:
-            rejected.append(_refused(message, first, now_ms, time_zone))
+                wrong.append(RowError(error.reason, f"{one.channel.id}: {error.detail}"))
+        if wrong:
+            rejected.append(_refused(message, wrong[0], Arrival(now_ms, time_zone, message.is_retained)))
     return Decoded(columns_of(good), rejected)
 
 
 def decode_kept(body: bytes, parameters: dict[str, str], table: ChannelTable) -> Decoded:
     """A refused message once more, as its media type names it; raises BodyError."""
     try:
-        message = Message(unquote(parameters["topic"]), body, dialect(unquote(parameters["dialect"])))
+        retained = parameters.get("retained") == "yes"
+        message = Message(unquote(parameters["topic"]), body, dialect(unquote(parameters["dialect"])), retained)
         arrived_ms, time_zone = int(parameters["arrived"]), parameters["zone"]
     except (KeyError, ValueError, DialectError) as error:
         raise BodyError(415, f"a kept message needs its topic, dialect, arrived and zone: {error}") from None
     return decode_messages([message], lambda: table, arrived_ms, time_zone)
+
+
+def quoted(topic: str) -> str:
+    """A topic as a parameter of a media type."""
+    return quote(topic, safe=_READABLE)
 
 
 def _introduce(channels: Sequence[Channel], table: ChannelTable, register: Callable[[Sequence[Channel]], None]) -> None:
@@ -77,15 +85,16 @@ def _introduce(channels: Sequence[Channel], table: ChannelTable, register: Calla
         register(list(new.values()))
 
 
-def _refused(message: Message, error: RowError, arrived_ms: int, time_zone: str) -> Rejected:
+def _refused(message: Message, error: RowError, arrived: Arrival) -> Rejected:
     kept_as = with_parameters(
         JSON,
         dialect=quote(message.dialect.name, safe=_READABLE),
-        topic=quote(message.topic, safe=_READABLE),
-        arrived=str(arrived_ms),
-        zone=time_zone,
+        topic=quoted(message.topic),
+        arrived=str(arrived.ms),
+        zone=arrived.time_zone,
+        retained="yes" if arrived.is_stale else "",
     )
     return Rejected(error.reason, error.detail, message.payload, kept_as)
 
 
-__all__ = ["DialectError", "Message", "decode_kept", "decode_messages"]
+__all__ = ["DialectError", "Message", "decode_kept", "decode_messages", "quoted"]

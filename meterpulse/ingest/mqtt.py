@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from meterpulse.config import ConfigError
 from meterpulse.ingest import ARROW, JSON, NDJSON, BodyError, Decoded, Delivery, House, Rejected, Source, decode
 from meterpulse.ingest.dialects import Dialect, dialect
-from meterpulse.ingest.message import DialectError, Message, decode_messages
+from meterpulse.ingest.message import DialectError, Message, decode_messages, quoted
 from meterpulse.model.reading import Readings
 from meterpulse.mqtt import Address, Link, Retained
 
@@ -48,8 +49,8 @@ class MqttSource(Source):
             if self.settings.topics:
                 link.subscribe(self.settings.topics, Retained.once)
             told = [topic for each in self._dialects for topic in each.topics]
-            if told:  # a state that was retained is of a time that nobody knows
-                link.subscribe(told, Retained.never)
+            if told:
+                link.subscribe(told, Retained.once)
             while not self._ended.is_set():
                 messages = self._gather(link)
                 yield self._delivery(link, messages) if messages else None
@@ -88,12 +89,14 @@ class MqttSource(Source):
         known, now_ms = self._dialect_of, self.house.now_ms()
         plain, spoken = [], []
         for packet in packets:
-            topic = packet.topic
+            topic, payload = packet.topic, packet.payload
+            if not payload:  # how a retained message is taken back
+                continue
             own = known[topic] if topic in known else self._look_up(topic)
-            if own is not None:
-                spoken.append(Message(topic, packet.payload, own))
-            elif packet.payload:  # nothing is how a retained message is taken back
-                plain.append(packet.payload)
+            if own is None:
+                plain.append((topic, payload))
+            else:
+                spoken.append(Message(topic, payload, own, packet.retain))
         parts = self._of_bodies(plain, now_ms)
         if spoken:
             register = self.house.register if self.settings.unknown_channels == "register" else None
@@ -109,12 +112,17 @@ class MqttSource(Source):
         self._dialect_of[topic] = found
         return found
 
-    def _of_bodies(self, bodies: list[bytes], now_ms: int) -> list[Decoded]:
+    def _of_bodies(self, messages: list[tuple[str, bytes]], now_ms: int) -> list[Decoded]:
         """Single JSON objects are the lines of one body; everything else is a body by itself."""
-        lines = [body for body in bodies if body[:1] == b"{" and b"\n" not in body]
+        lines = [body for _, body in messages if body[:1] == b"{" and b"\n" not in body]
         parts = self._of_lines(lines, now_ms) if lines else []
-        if len(lines) < len(bodies):
-            parts += [self._of_body(body, now_ms) for body in bodies if body[:1] != b"{" or b"\n" in body]
+        if any(part.rejected for part in parts):
+            topic_of = {body: topic for topic, body in messages}
+            parts = [_with_topics(part, topic_of) for part in parts]
+        if len(lines) < len(messages):
+            for topic, body in messages:
+                if body[:1] != b"{" or b"\n" in body:
+                    parts.append(_with_topics(self._of_body(body, now_ms), {}, topic))
         return parts
 
     def _of_lines(self, lines: list[bytes], now_ms: int) -> list[Decoded]:
@@ -143,3 +151,12 @@ def _is_one_value(body: bytes) -> bool:
 def _whole(error: BodyError, body: bytes, media_type: str) -> Decoded:
     """A message of which nothing can be taken, kept as it came."""
     return Decoded(Readings.empty(), [Rejected("bad_json", error.detail, body, media_type)])
+
+
+def _with_topics(part: Decoded, topic_of: Mapping[bytes, str], topic: str = "") -> Decoded:
+    """Refused rows with the topic that they came from in their media type."""
+    rejected = [
+        replace(row, media_type=f'{row.media_type}; topic="{quoted(topic_of.get(row.original, topic))}"')
+        for row in part.rejected
+    ]
+    return Decoded(part.readings, rejected)

@@ -46,7 +46,8 @@ def distributions(module: str) -> set[str]:
 
 
 def test_every_library_that_is_imported_is_declared():
-    declared = {normal(name) for name in PROJECT["dependencies"]}
+    extras = [PROJECT["optional-dependencies"][extra] for extra in ("kafka", "mqtt")]
+    declared = {normal(name) for names in (PROJECT["dependencies"], *extras) for name in names}
     # Made once, by hand, from the packages that hold the shapes; see the scripts.
     scripts = {"zipcodes", "shapely"}
     missing = {module for module in imported(ROOT / "meterpulse") - scripts if not distributions(module) & declared}

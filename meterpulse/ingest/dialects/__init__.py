@@ -1,41 +1,48 @@
 """Dialects: how a family of devices says things over MQTT. One TOML file each, here or of your own; its name is its name in
-`ingest.mqtt.dialects`.
+`ingest.mqtt.dialects`. docs/how-to/mqtt.md has the keys.
 
 A file has `[[message]]` tables: which topics, where the time stands, and a `[[message.reading]]` for each value. In a topic
 `{device}` stands for one level, or a part of one, and is a word from there on; in a path (`ENERGY.Total`) it stands for any
-key or place in a list. Words make the channel's id: `tele/{device}/SENSOR` and `{device}:energy`.
+key or place in a list. Words make the channel's id: `tele/{device}/SENSOR` and `{device}:energy`. A message with a `format`
+(p1) is a telegram of a meter, which names its channels itself.
 
 >>> tasmota = dialect("tasmota")
->>> [t.channel.id for t in tasmota.told("tele/boiler/SENSOR", b'{"ENERGY": {"Total": 7.5}}', now_ms, "UTC")]
+>>> said = tasmota.told("tele/boiler/SENSOR", b'{"ENERGY": {"Total": 7.5}}', Arrival(now_ms, "UTC"))
+>>> [told.channel.id for told in said.told]
 ['boiler:energy']
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from meterpulse.ingest.contract import RowError
-from meterpulse.ingest.dialects.times import arrival, told_time
-from meterpulse.ingest.json import value_of
-from meterpulse.ingest.record import ABSENT_SECONDS, Record, decimal, unit_code
+from meterpulse.ingest.dialects.telling import (
+    TELEGRAMS,
+    WORD,
+    Arrival,
+    Kind,
+    Reading,
+    Telling,
+    Told,
+    path_of,
+    pattern_of,
+    told_by,
+)
 from meterpulse.model.channel import Channel, ChannelError
 
 _HERE = Path(__file__).parent
-_WORD = re.compile(r"\{(\w+)\}")
-_SILENT = frozenset(("", "unavailable", "unknown", "none", "null", "nan"))  # a device that says it does not know
-_MESSAGE_KEYS = {"topic", "time", "words", "reading"}
-_PLACES = 12  # decimals that are kept of a product with a fraction; a thousandth of a Wh is the third
-_READING_KEYS = {"value", "channel", "utility", "unit", "unit_from", "times", "where"}
+_FORMATS = ("json", "text", *TELEGRAMS)
+_MESSAGE_KEYS = {"topic", "format", "channel", "time", "words", "reading"}
+_READING_KEYS = {"value", "channel", "utility", "unit", "unit_from", "times", "where", "stamp"}
 _CHANNEL_KEYS = {"usage_point", "meter", "direction", "kind", "interval_seconds", "class", "area", "digits"}
 _DIALECT_KEYS = {"about", "source", "message"}
+
+__all__ = ["Arrival", "Dialect", "DialectError", "Telling", "Told", "built_in", "dialect"]
 
 
 class DialectError(ValueError):
@@ -43,38 +50,11 @@ class DialectError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A reading as a device told it, and what its channel is where nobody has registered it."""
-
-    channel: Channel
-    record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    path: tuple[str, ...]
-    id: str
-    channel: Channel  # with words in its texts
-    unit_from: tuple[str, ...] | None
-    times: Fraction
-    where: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    topic: str
-    pattern: re.Pattern[str]
-    time: tuple[str, ...] | None
-    words: tuple[tuple[str, tuple[str, ...]], ...]  # that stand in the payload
-    readings: tuple[_Reading, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Dialect:
     """`name` is a built-in name or the path of a file."""
 
     name: str
-    messages: tuple[_Message, ...]
+    messages: tuple[Kind, ...]
 
     @property
     def topics(self) -> list[str]:
@@ -85,29 +65,26 @@ class Dialect:
         """Whether a message of this topic is in this dialect."""
         return any(message.pattern.fullmatch(topic) for message in self.messages)
 
-    def told(self, topic: str, payload: bytes, arrived_ms: int, time_zone: str) -> list[Told]:
-        """The readings of one message; none where it tells of other things. Raises RowError.
+    def told(self, topic: str, payload: bytes, arrived: Arrival) -> Telling:
+        """What one message tells; nothing where it is about other things. Raises RowError.
 
-        A time in the payload that has no offset is one of `time_zone`; without any time a reading is of its arrival,
+        A time in the payload that has no offset is one of the arrival's zone; without any time a reading is of its arrival,
         rounded down to the channel's interval.
         """
-        found: list[Told] = []
+        found = Telling([], [])
         for message in self.messages:
             match = message.pattern.fullmatch(topic)
-            if match is None:
-                continue
-            content = value_of(payload)
-            start = None if message.time is None else _time_in(content, message.time, arrived_ms, time_zone)
-            words = match.groupdict() | _words_in(content, message.words)
-            for reading in message.readings:
-                found += _told(reading, content, words, start, arrived_ms, time_zone)
+            if match is not None:
+                one = told_by(message, payload, match.groupdict(), arrived)
+                found.told.extend(one.told)
+                found.refused.extend(one.refused)
         return found
 
 
 @lru_cache(maxsize=64)
 def dialect(name: str) -> Dialect:
     """A built-in dialect, or that of a TOML file; raises DialectError."""
-    path = _HERE / f"{name}.toml" if name in built_in() else Path(name)
+    path = source_of(name)
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -116,12 +93,19 @@ def dialect(name: str) -> Dialect:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DialectError(f"{name} cannot be read: {error}") from None
     _only(given, _DIALECT_KEYS, name)
-    messages = tuple(
-        _message(one, f"{name}, message {number}") for number, one in enumerate(given.get("message", ()), 1)
-    )
+    messages = [
+        kind
+        for number, one in enumerate(_tables(given.get("message", ())), 1)
+        for kind in _kinds(one, f"{name}, message {number}")
+    ]
     if not messages:
         raise DialectError(f"{name}: has no [[message]]")
-    return Dialect(name, messages)
+    return Dialect(name, tuple(messages))
+
+
+def source_of(name: str) -> Path:
+    """The file of a dialect: one of those that come along, or the path that the name is."""
+    return _HERE / f"{name}.toml" if name in built_in() else Path(name)
 
 
 def built_in() -> list[str]:
@@ -132,21 +116,35 @@ def built_in() -> list[str]:
 # -- reading a file ------------------------------------------------------------------------------------------------------
 
 
-def _message(given: Any, where: str) -> _Message:
+def _kinds(given: Any, where: str) -> list[Kind]:
+    """One for each topic of a message's table."""
     _only(given, _MESSAGE_KEYS, where)
-    topic = given.get("topic")
-    if not isinstance(topic, str) or not topic or "#" in topic.rstrip("#") or "+" in topic:
-        raise DialectError(f"{where}: topic is {topic!r}; write it like tele/{{device}}/SENSOR")
+    topics = given.get("topic")
+    topics = topics if isinstance(topics, list) and topics else [topics]
+    for topic in topics:
+        if not isinstance(topic, str) or not topic or "#" in topic.rstrip("#") or "+" in topic:
+            raise DialectError(f"{where}: topic is {topic!r}; write it like tele/{{device}}/SENSOR")
+    format = given.get("format", "json")
+    if format not in _FORMATS:
+        raise DialectError(f"{where}: format is {format!r}; it takes {', '.join(_FORMATS)}")
     readings = tuple(
-        _reading(one, f"{where}, reading {number}") for number, one in enumerate(given.get("reading", ()), 1)
+        _reading(one, f"{where}, reading {number}") for number, one in enumerate(_tables(given.get("reading", ())), 1)
     )
-    if not readings:
+    if format in TELEGRAMS:
+        if readings or "time" in given or "words" in given:
+            raise DialectError(f"{where}: a telegram ({format}) tells its readings itself; leave reading, time, words")
+    elif not readings:
         raise DialectError(f"{where}: has no [[message.reading]]")
-    words = tuple((name, _path(path)) for name, path in given.get("words", {}).items())
-    return _Message(topic, _pattern_of(topic), _path(given["time"]) if "time" in given else None, words, readings)
+    elif "channel" in given:
+        raise DialectError(f"{where}: channel belongs into [[message.reading]], unless the format is a telegram's")
+    if format == "text" and ("time" in given or "words" in given or any(one.path for one in readings)):
+        raise DialectError(f"{where}: a text is one number; it takes no time, words or value")
+    words = tuple((name, path_of(path)) for name, path in given.get("words", {}).items())
+    time, channel = path_of(given["time"]) if "time" in given else None, str(given.get("channel", "{id}"))
+    return [Kind(topic, pattern_of(topic), format, channel, time, words, readings) for topic in topics]
 
 
-def _reading(given: Any, where: str) -> _Reading:
+def _reading(given: Any, where: str) -> Reading:
     _only(given, _READING_KEYS | _CHANNEL_KEYS, where)
     if not isinstance(given.get("channel"), str):
         raise DialectError(f"{where}: needs a channel such as {{device}}:energy")
@@ -165,8 +163,15 @@ def _reading(given: Any, where: str) -> _Reading:
         (path, tuple(str(one) for one in (value if isinstance(value, list) else [value])))
         for path, value in conditions.items()
     )
-    unit_from = _path(given["unit_from"]) if "unit_from" in given else None
-    return _Reading(_path(given.get("value", "")), channel.id, channel, unit_from, times, wanted)
+    if given.get("stamp", "start") not in ("start", "end"):
+        raise DialectError(f"{where}: stamp is {given['stamp']!r}; it takes start or end (of the interval)")
+    unit_from = path_of(given["unit_from"]) if "unit_from" in given else None
+    is_end = given.get("stamp") == "end"
+    return Reading(path_of(given.get("value", "")), channel, unit_from, times, wanted, is_end)
+
+
+def _tables(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def _only(given: Any, known: set[str], where: str) -> None:
@@ -177,105 +182,5 @@ def _only(given: Any, known: set[str], where: str) -> None:
         raise DialectError(f"{where}: {unknown[0]!r} is not known; known are {', '.join(sorted(known))}")
 
 
-def _path(given: Any) -> tuple[str, ...]:
-    """`a.b` or `["a", "b.c"]`."""
-    if isinstance(given, str):
-        return tuple(given.split(".")) if given else ()
-    return tuple(str(part) for part in given)
-
-
-def _pattern_of(topic: str) -> re.Pattern[str]:
-    text, at = "", 0
-    for word in _WORD.finditer(topic):
-        text += re.escape(topic[at : word.start()]) + f"(?P<{word[1]}>[^/]+?)"
-        at = word.end()
-    rest = topic[at:]
-    return re.compile(text + (re.escape(rest[:-1]) + ".*" if rest.endswith("#") else re.escape(rest)), re.DOTALL)
-
-
 def _filter_of(topic: str) -> str:
-    return "/".join("+" if "{" in level else level for level in topic.split("/"))
-
-
-# -- reading a message ---------------------------------------------------------------------------------------------------
-
-
-def _told(
-    reading: _Reading, content: Any, words: dict[str, str], start: int | None, arrived_ms: int, time_zone: str
-) -> Iterator[Told]:
-    for value, all_words in _at(content, reading.path, words):
-        if value is None or (isinstance(value, str) and value.strip().lower() in _SILENT):
-            continue
-        if not all(_holds(path, wanted, content, all_words) for path, wanted in reading.where):
-            continue
-        channel = _filled(reading.channel, all_words, time_zone)
-        mantissa, exponent = decimal(value.strip() if type(value) is str else value)
-        if reading.times != 1:
-            mantissa, exponent = _multiplied(mantissa, exponent, reading.times)
-        unit = channel.unit if reading.unit_from is None else _only_value(content, reading.unit_from, all_words)
-        at = arrival(arrived_ms, channel.interval_seconds) if start is None else start
-        yield Told(channel, Record(channel.id, at, ABSENT_SECONDS, mantissa, exponent, unit_code(unit), 0))
-
-
-def _at(content: Any, path: tuple[str, ...], words: dict[str, str]) -> Iterator[tuple[Any, dict[str, str]]]:
-    """What stands at a path, and the words on the way there; nothing where the path leads nowhere."""
-    if not path:
-        yield content, words
-        return
-    step, rest = path[0], path[1:]
-    word = _WORD.fullmatch(step)
-    if isinstance(content, list):
-        items: Mapping[str, Any] = {str(place): one for place, one in enumerate(content, 1)}
-    elif isinstance(content, dict):
-        items = content
-    else:
-        return
-    if word is None:
-        step = _WORD.sub(lambda found: words.get(found[1], found[0]), step)
-        if step in items:
-            yield from _at(items[step], rest, words)
-        return
-    for key, inner in items.items():
-        yield from _at(inner, rest, words | {word[1]: key})
-
-
-def _multiplied(mantissa: int, exponent: int, times: Fraction) -> tuple[int, int]:
-    """Rounded half to even after twelve decimals, which is exact for every fraction that is a decimal."""
-    if abs(exponent) > 100:
-        raise RowError("overflow", "the quantity is more, or finer, than a meter measures")
-    return round(mantissa * times * Fraction(10) ** (exponent + _PLACES)), -_PLACES
-
-
-def _words_in(content: Any, words: tuple[tuple[str, tuple[str, ...]], ...]) -> dict[str, str]:
-    found = ((name, _only_value(content, path, {})) for name, path in words)
-    return {name: value for name, value in found if isinstance(value, str)}
-
-
-def _only_value(content: Any, path: tuple[str, ...], words: dict[str, str]) -> Any:
-    return next((value for value, _ in _at(content, path, words)), None)
-
-
-def _holds(path: str, wanted: tuple[str, ...], content: Any, words: dict[str, str]) -> bool:
-    word = _WORD.fullmatch(path)
-    value = words.get(word[1]) if word else _only_value(content, _path(path), words)
-    return isinstance(value, str) and any(fnmatchcase(value, one) for one in wanted)
-
-
-def _time_in(content: Any, path: tuple[str, ...], arrived_ms: int, time_zone: str) -> int | None:
-    value = _only_value(content, path, {})
-    return None if value is None else told_time(value, arrived_ms, time_zone)
-
-
-def _filled(channel: Channel, words: dict[str, str], time_zone: str) -> Channel:
-    """The channel with its words said; raises RowError where that makes no id."""
-
-    def said(text: str | None) -> Any:
-        return None if text is None else _WORD.sub(lambda word: words.get(word[1], word[0]), text)
-
-    try:
-        return replace(
-            channel, id=said(channel.id), usage_point=said(channel.usage_point), meter=said(channel.meter),
-            area=said(channel.area), time_zone=time_zone,
-        )  # fmt: skip
-    except ChannelError as error:
-        raise RowError("unknown_channel", f"this makes no channel: {error}") from None
+    return "/".join("+" if WORD.search(level) else level for level in topic.split("/"))
