@@ -30,7 +30,7 @@ YEAR_S = 31_536_000
 
 
 def mount(app: FastAPI, *, areas_geojson: Path | None = None) -> None:
-    """Add `/`, `/home/`, `/home/{customer}`, `/status`, `/static/…` and `/geo/areas.json` to the application.
+    """Add `/`, `/home/`, `/home/{customer}`, `/worklist`, `/status`, `/static/…` and `/geo/areas.json` to the application.
 
     `areas_geojson` is a utility's own map: a GeoJSON FeatureCollection in longitude and latitude whose polygons carry
     the property `area` (or `postcode`), the name of an area in the registry. Raises `GeoError` where it is not one.
@@ -65,6 +65,10 @@ def mount(app: FastAPI, *, areas_geojson: Path | None = None) -> None:
         """The platform: what came in, what was refused, how far behind."""
         return page("status.html")
 
+    def worklist() -> Response:
+        """What rules found wrong, and deciding about it."""
+        return page("worklist.html")
+
     def static(name: str, request: Request) -> Response:
         asset = assets.get(name)
         if asset is None:
@@ -74,7 +78,13 @@ def mount(app: FastAPI, *, areas_geojson: Path | None = None) -> None:
     def geo(request: Request) -> Response:
         return _send(areas, request, "no-cache")
 
-    for path, endpoint in (("/", city), ("/home/", homes), ("/home/{customer:path}", home), ("/status", status)):
+    for path, endpoint in (
+        ("/", city),
+        ("/home/", homes),
+        ("/home/{customer:path}", home),
+        ("/worklist", worklist),
+        ("/status", status),
+    ):
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False, response_class=Response)
     app.add_api_route(
         "/static/{name}", static, methods=["GET", "HEAD"], include_in_schema=False, response_class=Response

@@ -43,8 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Server:
     """`meterpulse up` in a process of its own."""
 
-    def __init__(self, data: Path) -> None:
-        command = [sys.executable, "-m", "meterpulse", "up", "--data", str(data), "--port", "0", "--households", "300"]
+    def __init__(self, data: Path, *options: str) -> None:
+        own = options or ("--households", "300")
+        command = [sys.executable, "-m", "meterpulse", "up", "--data", str(data), "--port", "0", *own]
+        self.day = 0
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.said: list[str] = []
         self._ready = threading.Event()

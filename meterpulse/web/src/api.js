@@ -19,11 +19,17 @@ function learnClock(response, sent) {
 }
 
 /** The JSON of an address; throws ApiError with the problem's own words, status 0 where the server is unreachable. */
-export async function get(address, signal) {
+export const get = (address, signal) => ask(address, { headers: { accept: "application/json" }, signal });
+
+/** Send JSON and get JSON; throws ApiError as get does. */
+export const post = (address, body) =>
+  ask(address, { method: "POST", headers: { accept: "application/json", "content-type": "application/json" }, body: JSON.stringify(body) });
+
+async function ask(address, options) {
   const sent = Date.now();
   let response;
   try {
-    response = await fetch(address, { headers: { accept: "application/json" }, signal });
+    response = await fetch(address, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     connection.lost();

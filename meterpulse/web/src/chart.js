@@ -4,8 +4,9 @@
 // `.show({span, ticks, x, series, format, unit, clock, sentence, columns, rows, missing, marks, now, empty})`
 //   span     seconds from the left to the right edge        ticks   [{at, label}]
 //   x        seconds of the middle of each interval          now     seconds, or null
-//   series   [{key, name, values, style: area | bars | dashed | dotted}] in kWh or m³ per hour already scaled; null = unknown
+//   series   [{key, name, values, style: area | straight | bars | dashed | dotted}] in kWh or m³ per hour already scaled; null = unknown
 //   missing  [[from, to]] seconds without readings, drawn as hatching, never as zero
+//   band     [from, to] seconds that are meant, shaded
 //   marks    [{from, to, mark}] spans of a quality other than actual
 //   clock    (index) → "14:05 – 14:10"                       format  (value) → "1.2 kW"
 
@@ -14,6 +15,7 @@ import { element, table, write } from "./dom.js";
 
 const STYLES = {
   area: { width: 2, paths: uPlot.paths.spline() },
+  straight: { width: 2, paths: uPlot.paths.linear() },
   bars: { width: 0, paths: uPlot.paths.bars({ size: [0.78, 40], radius: 0.18 }) },
   dashed: { width: 1.5, dash: [6, 4], paths: uPlot.paths.spline() },
   dotted: { width: 1.5, dash: [1.5, 4], cap: "round", paths: uPlot.paths.spline() },
@@ -106,7 +108,7 @@ class Chart extends HTMLElement {
     const ink = this.#color("--muted");
     const grid = this.#color("--grid");
     const font = `11px ${getComputedStyle(this).fontFamily}`;
-    const colors = { area: this.#color("--accent-line"), bars: this.#color("--accent-bar"), dashed: this.#color("--compare-1"), dotted: this.#color("--compare-2") };
+    const colors = { area: this.#color("--accent-line"), straight: this.#color("--accent-line"), bars: this.#color("--accent-bar"), dashed: this.#color("--compare-1"), dotted: this.#color("--compare-2") };
     const accent = this.#color("--accent-line");
     this.#plot = new uPlot({
       width: plot.clientWidth,
@@ -134,7 +136,7 @@ class Chart extends HTMLElement {
         ...this.#data.series.map((series) => ({
           show: !this.#hidden.has(series.key),
           stroke: colors[series.style],
-          fill: series.style === "area" ? (u) => fade(u, accent) : series.style === "bars" ? colors.bars : undefined,
+          fill: series.style === "area" || series.style === "straight" ? (u) => fade(u, accent) : series.style === "bars" ? colors.bars : undefined,
           points: { show: false, size: 4, filter: (u, i) => (series.style === "bars" ? null : alone(u.data[i])) },
           spanGaps: false,
           ...STYLES[series.style],
@@ -165,6 +167,11 @@ class Chart extends HTMLElement {
     const ratio = devicePixelRatio;
     ctx.save();
     ctx.setLineDash([]);
+    if (this.#data.band) {
+      const [left, right] = this.#data.band.map((at) => u.valToPos(at, "x", true));
+      ctx.fillStyle = this.#color("--band");
+      ctx.fillRect(left, bbox.top, Math.max(2 * ratio, right - left), bbox.height);
+    }
     for (const [from, to] of this.#data.missing ?? []) {
       const left = u.valToPos(from, "x", true);
       const width = Math.max(ratio, u.valToPos(to, "x", true) - left);

@@ -20,7 +20,7 @@ export function write(node, text) {
 }
 
 /** Text inputs keep their keys. */
-export const typing = (event) => event.target.closest?.("input, textarea, select, [contenteditable]") !== null;
+export const typing = (event) => event.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]") !== null;
 
 /** Buttons with role=radio: one tab stop, arrows choose. `choose(value)` on a change; returns mark(value). */
 export function segmented(root, choose) {

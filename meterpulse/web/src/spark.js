@@ -1,4 +1,5 @@
-// <mp-spark>: a small line without axes. `.values = [number | null, …]`; gaps stay gaps.
+// <mp-spark>: a small line without axes. `.values = [number | null, …]`; gaps stay gaps. `.span = [first, after]` before the
+// values shades what they are about.
 
 const WIDTH = 100;
 const HEIGHT = 32;
@@ -8,6 +9,8 @@ class Spark extends HTMLElement {
   #line = null;
   #area = null;
   #dot = null;
+  #band = null;
+  #span = null;
 
   connectedCallback() {
     if (this.#line) return;
@@ -15,13 +18,17 @@ class Spark extends HTMLElement {
     svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     svg.setAttribute("preserveAspectRatio", "none");
     svg.setAttribute("aria-hidden", "true");
-    [this.#area, this.#line, this.#dot] = ["spark-area", "spark-line", "spark-dot"].map((name) => {
+    [this.#band, this.#area, this.#line, this.#dot] = ["spark-band", "spark-area", "spark-line", "spark-dot"].map((name) => {
       const path = document.createElementNS(SVG, "path");
       path.setAttribute("class", name);
       svg.append(path);
       return path;
     });
     this.append(svg);
+  }
+
+  set span(span) {
+    this.#span = span;
   }
 
   set values(values) {
@@ -44,7 +51,9 @@ class Spark extends HTMLElement {
         from = null;
       }
     });
-    const last = values.findLastIndex((value) => value !== null);
+    const [first, after] = this.#span ?? [0, 0];
+    this.#band.setAttribute("d", this.#span ? `M${(x(first) - 1).toFixed(2)} 0H${Math.max(x(first) + 2, x(after - 1) + 1).toFixed(2)}V${HEIGHT}H${(x(first) - 1).toFixed(2)}Z` : "");
+    const last = this.#span ? -1 : values.findLastIndex((value) => value !== null);
     this.#line.setAttribute("d", line);
     this.#area.setAttribute("d", area);
     this.#dot.setAttribute("d", last < 0 ? "" : `M${x(last).toFixed(2)} ${y(values[last]).toFixed(2)}h0.01`);
