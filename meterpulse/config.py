@@ -207,6 +207,30 @@ class Ingest(Section):
     mqtt: Mqtt = Mqtt()
 
 
+class HomeAssistant(Broker):
+    """Channels as sensors of Home Assistant, through its MQTT broker."""
+
+    client_id: str = Field("meterpulse-home-assistant", min_length=1, max_length=200)
+    session_seconds: int = Field(0, ge=0, le=4_294_967_294)
+    channels: tuple[str, ...] = ()
+    max_channels: int = Field(1_000, ge=1, le=100_000)
+    every_seconds: int = Field(30, ge=1, le=86_400)
+    discovery_prefix: str = Field("homeassistant", pattern=r"^[^#+/\s][^#+\s]{0,99}$")
+    topic: str = Field("meterpulse/home_assistant", pattern=r"^[^#+/\s][^#+\s]{0,99}$")
+    node: str = Field("meterpulse", pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a broker to tell. Without channels it is told only that there are none any more."""
+        return self.url is not None
+
+
+class Outputs(Section):
+    """What the city tells others: one section per output."""
+
+    home_assistant: HomeAssistant = HomeAssistant()
+
+
 class Worklist(Section):
     """Exceptions and edits. What a unit is worth puts exceptions of different utilities in one order; it is no price."""
 
@@ -262,6 +286,7 @@ class Config(BaseSettings):
     worklist: Worklist = Worklist()
     retention: Retention = Retention()
     ingest: Ingest = Ingest()
+    outputs: Outputs = Outputs()
     demo: Demo = Demo()
 
     @classmethod

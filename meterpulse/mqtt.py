@@ -69,8 +69,9 @@ class Account(Protocol):
 
 
 class Retained(Enum):
-    """Whether messages that the broker has kept come with a subscription: once, when it is new, or never."""
+    """Whether messages that the broker has kept come with a subscription: each time, once, when it is new, or never."""
 
+    always = mqtt5.RetainHandling.SEND_ALWAYS
     once = mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS
     never = mqtt5.RetainHandling.SEND_NEVER
 

@@ -31,6 +31,7 @@ from meterpulse.log.commit import Committer, Lane
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import WINDOW_MS, iso
+from meterpulse.outputs import Outputs
 from meterpulse.registry import Registry
 from meterpulse.retention import Retention
 from meterpulse.serving.keys import Keys
@@ -99,6 +100,7 @@ class Pipeline:
         self.rebuilder = Rebuilder(self)
         self.retention = Retention(self)
         self.sources = Sources(self)
+        self.outputs = Outputs(self)
         self.usage_reader = UsageReader(self.engine, self.store, lambda: self.keeper.rolled, self.keys.descendants)
         self._lake_started = threading.Thread(target=self._lake_is_up, daemon=True)
         self._lake_started.start()
@@ -190,6 +192,7 @@ class Pipeline:
             "open_windows": len(engine.windows),
             "rebuilds": self.rebuilder.summary(),
             "sources": self.sources.status(),
+            "outputs": self.outputs.status(),
             "alarms": [*self.alarms, *self.runner.alarms][-20:],
             "now": iso(now),
         }
@@ -227,6 +230,7 @@ class Pipeline:
         """Everything acknowledged is on disk already; this saves the next start its replay."""
         self._closed = True
         self.sources.stop()
+        self.outputs.stop()
         self.retention.stop()
         self.rebuilder.stop()
         self.committer.stop()
@@ -323,6 +327,7 @@ def up(config: Config, listener: Any) -> None:
     with Pipeline.open(config) as pipeline:
         demo = Demo(pipeline, lambda text: print(text, file=sys.stderr, flush=True)) if config.demo.enabled else None
         pipeline.sources.start()
+        pipeline.outputs.start()
         try:
             run(pipeline, listener, config, answer, replay_quarantine, on_ready=lambda url: _ready(url, demo))
         finally:
