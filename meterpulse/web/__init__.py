@@ -30,7 +30,7 @@ YEAR_S = 31_536_000
 
 
 def mount(app: FastAPI, *, areas_geojson: Path | None = None) -> None:
-    """Add `/`, `/home/`, `/home/{customer}`, `/worklist`, `/status`, `/static/…` and `/geo/areas.json` to the application.
+    """Add `/`, `/home/`, `/home/{customer}`, `/channel/{id}`, `/worklist`, `/status`, `/static/…` and `/geo/areas.json` to the application.
 
     `areas_geojson` is a utility's own map: a GeoJSON FeatureCollection in longitude and latitude whose polygons carry
     the property `area` (or `postcode`), the name of an area in the registry. Raises `GeoError` where it is not one.
@@ -61,6 +61,10 @@ def mount(app: FastAPI, *, areas_geojson: Path | None = None) -> None:
         """One home: now, today, against yesterday and last week."""
         return page("home.html", customer=customer)
 
+    def channel(id: str) -> Response:
+        """One channel: measured and effective values, and how they came about."""
+        return page("channel.html", channel=id)
+
     def status() -> Response:
         """The platform: what came in, what was refused, how far behind."""
         return page("status.html")
@@ -82,6 +86,7 @@ def mount(app: FastAPI, *, areas_geojson: Path | None = None) -> None:
         ("/", city),
         ("/home/", homes),
         ("/home/{customer:path}", home),
+        ("/channel/{id:path}", channel),
         ("/worklist", worklist),
         ("/status", status),
     ):

@@ -50,7 +50,9 @@ def app() -> FastAPI:
     return made
 
 
-@pytest.mark.parametrize("path", ["/", "/home/", "/home/H-000001", "/home/a%3Cb", "/worklist", "/status"])
+@pytest.mark.parametrize(
+    "path", ["/", "/home/", "/home/H-000001", "/home/a%3Cb", "/worklist", "/channel/E-1", "/status"]
+)
 def test_a_page_may_load_only_from_its_own_server(app: FastAPI, path: str) -> None:
     status, headers, body = ask(app, path)
     assert status == 200

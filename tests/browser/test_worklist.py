@@ -180,9 +180,28 @@ def test_somebody_gets_an_exception_and_it_is_found_as_theirs(browse_desk: Any, 
     page.wait_for_function("() => document.querySelectorAll('.exception').length === 1")
 
 
-@pytest.mark.parametrize("path", ["/worklist", "/worklist?n=1", "/worklist?rule=V99"])
+def test_a_channel_shows_what_was_measured_beside_what_stands(browse_desk: Any, desk: Server) -> None:
+    page = browse_desk().open("/worklist?area=10003&rule=V10")
+    page.wait_for_selector(".exception")
+    page.click(".exception .where a")
+    page.wait_for_url("**/channel/E-*")
+    page.wait_for_selector("#channel-chart canvas")
+    assert "Spike" in page.text_content("[data-exceptions]")
+    page.click("[data-act='copy week']")
+    commit(page, "the display says so")
+    page.wait_for_selector(".chart-legend button:has-text('Measured')")
+    page.wait_for_selector("[data-ledger] q:has-text('the display says so')")
+    page.keyboard.press("t")
+    page.wait_for_selector("#channel-chart table")
+    rows = page.eval_on_selector_all(
+        "#channel-chart tbody tr", "rows => rows.map(row => [...row.cells].slice(1).map(cell => cell.textContent))"
+    )
+    assert ["100", "15.0", "edited"] in rows
+
+
+@pytest.mark.parametrize("path", ["/worklist", "/worklist?n=1", "/channel/E-0"])
 def test_a_phone_does_not_scroll_sideways(browse_desk: Any, path: str) -> None:
     page = browse_desk(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).open(path)
-    page.wait_for_selector(".exception, [data-empty]:not([hidden])")
-    page.wait_for_timeout(500)
+    page.wait_for_selector(".exception, #channel-chart .sentence")
+    page.wait_for_timeout(400)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -108,6 +108,7 @@ function showDay() {
   if (chart.empty) offerNewest(meter);
   else showNotes(notes);
   fillLinks("home", { channel: meter.channel.id, start: isoTime(day.start), end: isoTime(day.end), grain: windows.grain });
+  one("[data-channel-link]").href = `/channel/${encodeURIComponent(meter.channel.id)}?day=${date()}`;
   stamp(one("[data-day-stamp]"), windows.freshUntil, { before: "up to " });
 }
 

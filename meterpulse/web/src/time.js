@@ -41,6 +41,13 @@ export function startOfDay(zone, date) {
   return localDate(zone, start) < date ? start + HOUR : start;
 }
 
+/** The instant at which the zone's clock shows "2026-11-01T01:15"; the first one where it does so twice. */
+export function fromWall(zone, text) {
+  const shown = Date.parse(`${text}Z`);
+  const first = shown - (wall(zone, shown - 12 * HOUR) - (shown - 12 * HOUR)); // by the offset that holds before
+  return wall(zone, first) === shown ? first : shown - (wall(zone, first) - first);
+}
+
 /** {date, start, end, hours} of a local day. */
 export function localDay(zone, date) {
   const start = startOfDay(zone, date);

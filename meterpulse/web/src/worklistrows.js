@@ -23,7 +23,7 @@ export function rowOf(row, { chosen, now }) {
   return line;
 }
 
-export const channelLink = (row) => `/channel/${encodeURIComponent(row.channel)}?day=${row.start.slice(0, 10)}`;
+export const channelLink = (row) => `/channel/${encodeURIComponent(row.channel)}?from=${row.start}&to=${row.end}`;
 
 const when = (row) => `${row.start.slice(5, 10)} ${row.start.slice(11, 16)}Z`;
 

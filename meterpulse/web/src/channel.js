@@ -1,0 +1,154 @@
+// One channel: what was measured and what stands, with its quality, the exceptions on it and who decided what.
+
+import "./chart.js";
+import { address, get, now, post } from "./api.js";
+import { decide, undo } from "./deciding.js";
+import { all, element, one, segmented, write } from "./dom.js";
+import { fillLinks, onKey, search, stamp, watchConnection } from "./frame.js";
+import { showLedger } from "./ledger.js";
+import { overlayChart } from "./overlay.js";
+import { state } from "./state.js";
+import { addDays, clock, dayWords, fromWall, HOUR, instant, isoTime, localDate, startOfDay } from "./time.js";
+import { WORDS } from "./units.js";
+
+const root = one("[data-channel]");
+const id = root.dataset.channel;
+let channel = null;
+let seconds = 300;
+
+const zone = () => channel.time_zone ?? "UTC";
+const today = () => localDate(zone(), now());
+const date = () => (/^\d{4}-\d\d-\d\d$/.test(state.get("day") ?? "") ? state.get("day") : localDate(zone(), focus()?.[0] ?? now()));
+const days = () => ({ 3: 3, 7: 7 }[state.get("days")] ?? 1);
+
+/** {start, end} of the shown days, where the meter is. */
+function span() {
+  const [first, after] = [date(), addDays(date(), days())];
+  return { start: startOfDay(zone(), first), end: startOfDay(zone(), after) };
+}
+
+// --- loading ------------------------------------------------------------------------------------------------------------
+
+async function begin() {
+  try {
+    channel = await get(`/v1/channels/${encodeURIComponent(id)}`);
+  } catch (error) {
+    showEmpty(error.status === 404 ? "No channel of this name" : "The channel can't be read", error.message);
+    return;
+  }
+  root.dataset.utility = channel.utility;
+  document.documentElement.dataset.utility = channel.utility;
+  const own = channel.interval_seconds ?? 300;
+  seconds = own >= 300 && 86_400 % own === 0 ? own : 300;
+  const facts = [WORDS[channel.utility], channel.direction, channel.kind, channel.unit, `every ${own < 60 ? `${own} s` : `${own / 60} min`}`, zone()];
+  one("[data-where]").replaceChildren(facts.filter(Boolean).join(" · "),
+    ...(channel.area ? [" · ", element("a", { href: `/?area=${encodeURIComponent(channel.area)}` }, channel.area)] : []),
+    ...(channel.customer ? [" · ", element("a", { href: `/home/${encodeURIComponent(channel.customer)}` }, channel.customer)] : []));
+  state.onChange(follow);
+  await follow();
+}
+
+/** Every interval of [start, end) that is over: {start, measured, effective, quality, mark}; [] where there are none. */
+async function intervals(start, end) {
+  const until = Math.min(end, Math.floor(now() / (seconds * 1000)) * seconds * 1000);
+  if (until <= start) return [];
+  const found = await post("/v1/edits/preview", { channel: id, start: isoTime(start), end: isoTime(until), action: "leave" });
+  if (found.refused_count) throw new Error(found.refused[0].reason);
+  return found.items[0].intervals.map((row) => ({ ...row, measured: row.raw }));
+}
+
+let asked = 0;
+async function follow() {
+  const mine = ++asked;
+  const { start, end } = span();
+  showHead();
+  try {
+    const [rows, waiting] = await Promise.all([
+      intervals(start, end),
+      get(address("/v1/exceptions", { channel: id, start: isoTime(start), end: isoTime(end), limit: 100, sort: "newest" })),
+    ]);
+    if (mine !== asked) return;
+    one("[data-empty]").hidden = true;
+    showChart(rows, start, end);
+    showExceptions(waiting.exceptions);
+  } catch (error) {
+    if (mine === asked) showEmpty("These days can't be shown", error.message);
+  }
+  showLedger(takeBack, id);
+}
+
+// --- showing ------------------------------------------------------------------------------------------------------------
+
+function showHead() {
+  const last = addDays(date(), days() - 1);
+  write(one("[data-day-title]"), days() === 1 ? dayWords(date(), today()) : `${dayWords(date(), today())} – ${dayWords(last, today())}`);
+  const input = one("[data-day]");
+  if (document.activeElement !== input) input.value = date();
+  input.max = today();
+  one("[data-day-after]").disabled = date() >= today();
+  markDays(String(days()));
+}
+
+function showChart(rows, start, end) {
+  const exception = focus();
+  one("#channel-chart").show(overlayChart({ zone: zone(), start, end, seconds, unit: channel.unit, rows, band: exception }));
+  fillLinks("channel", { channel: id, start: isoTime(start), end: isoTime(end), grain: "5m" });
+  const last = rows.findLast((row) => row.effective !== null);
+  stamp(one("[data-day-stamp]"), last ? instant(last.start) + seconds * 1000 : null, { before: "values until ", staleAfter: Infinity });
+  const [from, until] = exception ?? [start, Math.min(end, start + HOUR)];
+  const text = (ms) => `${localDate(zone(), ms)}T${clock(zone(), ms)}`;
+  for (const [name, ms] of [["from", from], ["until", until]]) {
+    const field = one(`[data-${name}]`);
+    field.step = seconds;
+    if (document.activeElement !== field) field.value = text(ms);
+  }
+}
+
+/** [from, to] in ms that the address points to. */
+function focus() {
+  const found = [instant(state.get("from")), instant(state.get("to"))];
+  return found.every((ms) => ms !== null) ? found : null;
+}
+
+function showExceptions(rows) {
+  const at = (text) => `${localDate(zone(), instant(text)).slice(5)} ${clock(zone(), instant(text))}`;
+  one("[data-exceptions]").replaceChildren(rows.length ? element("ol", { class: "events" }, ...rows.map((row) => element("li", {},
+    element("button", { type: "button", class: "linklike", ".onclick": () => state.set({ from: row.start, to: row.end }) }, `${at(row.start)} – ${at(row.end)}`),
+    ` ${row.title} (${row.rule}): ${row.words} `, element("a", { href: `/worklist?state=all&channel=${encodeURIComponent(id)}&n=${row.number}` }, row.state === "resolved" ? `resolved: ${row.resolution}` : "waits"))))
+    : element("p", { class: "chart-empty" }, "No rule complained about these days."));
+}
+
+function showEmpty(title, text) {
+  one("[data-empty]").replaceChildren(element("p", {}, element("b", {}, title)), element("p", {}, text));
+  one("[data-empty]").hidden = false;
+}
+
+// --- correcting ---------------------------------------------------------------------------------------------------------
+
+async function correct(action) {
+  const [from, until] = ["from", "until"].map((name) => fromWall(zone(), one(`[data-${name}]`).value));
+  if (!(until > from)) return one("[data-until]").focus();
+  const name = `${id}, ${clock(zone(), from)} – ${clock(zone(), until)}`;
+  const answer = await decide(action, { channel: id, start: isoTime(from), end: isoTime(until) }, name);
+  if (answer) await follow();
+}
+
+async function takeBack(change, name) {
+  if (await undo(change, name)) await follow();
+}
+
+for (const button of all("[data-act]")) button.addEventListener("click", () => correct(button.dataset.act));
+
+// --- wiring -------------------------------------------------------------------------------------------------------------
+
+const markDays = segmented(one("[data-days]"), (value) => state.set({ days: value === "1" ? null : value }));
+const go = (target) => channel && state.set({ day: target > today() ? today() : target, from: null, to: null });
+const step = (by) => go(addDays(date(), by * days()));
+onKey("[", () => step(-1));
+onKey("]", () => step(1));
+one("[data-day-before]").addEventListener("click", () => step(-1));
+one("[data-day-after]").addEventListener("click", () => step(1));
+one("[data-day]").addEventListener("change", (event) => event.target.value && go(event.target.value));
+watchConnection(() => location.reload());
+search();
+begin();
