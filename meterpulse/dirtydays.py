@@ -18,12 +18,14 @@ from meterpulse.lakeworker import LakeDown
 from meterpulse.model.memory import give_back
 from meterpulse.model.priority import CARRYING, step_back
 from meterpulse.model.window import DAY_MS, day_text
+from meterpulse.stores import BLOCK
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
 _log = logging.getLogger("meterpulse.batch")
 _ROW_BYTES = 12  # of a row that waits in memory for its channel's turn
+_CHANNELS_A_THREAD = 64 * BLOCK
 _SHORT_SECONDS = 4  # longer rebuilds take a tenth of the time at most
 _PARTIAL_SECONDS = 60
 
@@ -76,8 +78,11 @@ class Rebuilder:
         while True:
             files = p.lake.files(day)
             # In this order: channels that are registered meanwhile are in what is taken later, and not in what is built.
+            group_of = p.keys.group_of()
+            # A thread holds a block's day and the minutes of all areas: a small city has its memory for other things.
+            threads = min(p.config.batch.threads, 1 + len(group_of) // _CHANNELS_A_THREAD)
             builder = plugins.implementation("batch", p.config.batch.engine)(
-                p.keys.group_of(), p.keys.group_count(), p.keys.parents(), threads=p.config.batch.threads
+                group_of, p.keys.group_count(), p.keys.parents(), threads=threads
             )
             channel_zone, zones = p.keys.zones("usage_5m")
             group_zone, area_zones = p.keys.zones("area_1m")

@@ -9,7 +9,8 @@ from meterpulse.lake import LakeFile
 from meterpulse.lake.reader import deferred, groups_of
 from meterpulse.stores import BLOCK
 
-_SORTED_ROWS = 32 << 20  # of a span where that costs no second reading: memory stays small, and caches warm
+_FEW_ROWS = 4 << 20  # of a span where that costs little reading: memory stays small, and caches warm
+_READ_AGAIN_ROWS = 128 << 20  # a small city's day may be read a few times, in a second or two
 
 
 class LakeDay:
@@ -21,9 +22,10 @@ class LakeDay:
 
     def spans(self, channels: int) -> Sequence[tuple[int, int]]:
         """See DaySource."""
-        spans = self._cut(channels, min(self.rows, _SORTED_ROWS))
-        if len(spans) > 1 and self._times_read(spans) > 1.5:
-            spans = self._cut(channels, min(self.rows, self._rows_at_once))
+        spans = self._cut(channels, min(self._rows_at_once, _FEW_ROWS))
+        read = self._rows_read(spans) if len(spans) > 1 else 0
+        if read > max(self.rows * 3 // 2, _READ_AGAIN_ROWS):
+            spans = self._cut(channels, self._rows_at_once)
         return spans
 
     def parts(self, span: tuple[int, int]) -> Sequence[Part]:
@@ -36,7 +38,6 @@ class LakeDay:
         width = -(-blocks // wanted) * BLOCK
         return [(low, min(low + width, channels)) for low in range(0, channels, width)]
 
-    def _times_read(self, spans: Sequence[tuple[int, int]]) -> float:
+    def _rows_read(self, spans: Sequence[tuple[int, int]]) -> int:
         groups = [g for f in self._files for g in groups_of(f)]
-        read = sum(g.rows for low, high in spans for g in groups if g.low < high and g.high >= low)
-        return read / max(1, self.rows)
+        return sum(g.rows for low, high in spans for g in groups if g.low < high and g.high >= low)
