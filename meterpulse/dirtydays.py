@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -11,13 +12,16 @@ import numpy as np
 
 from meterpulse import plugins
 from meterpulse.batch import DayReport
+from meterpulse.batch.differences import CAUSES, Compared, of_day
 from meterpulse.batch.embedded import rebuild
 from meterpulse.batch.lakeday import LakeDay
 from meterpulse.lake import CorruptFile
 from meterpulse.lakeworker import LakeDown
 from meterpulse.model.memory import give_back
 from meterpulse.model.priority import CARRYING, step_back
+from meterpulse.model.problem import Problem
 from meterpulse.model.window import DAY_MS, day_text
+from meterpulse.speed.embedded import LONG_AGO
 from meterpulse.stores import BLOCK
 
 if TYPE_CHECKING:
@@ -39,6 +43,9 @@ class Rebuilder:
         self._not_before: dict[int, tuple[float, tuple[int, int] | None]] = {}
         self._recent: list[DayReport] = []
         self._progress: dict[str, Any] | None = None
+        self._causes = {
+            int(name.split("/")[1]): json.loads(told) for name, told in pipeline.store.notes("differing/").items()
+        }
         self._lock = threading.Lock()  # one rebuild at a time
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="batch", daemon=True)
@@ -52,9 +59,24 @@ class Rebuilder:
         ]
         return {"done": len(self._recent), "running": self._progress, "recent": recent}
 
+    def differences(self) -> dict[str, int]:
+        """How many windows batch has answered otherwise than speed, by cause; all that are kept."""
+        days = list(self._causes.values())
+        return {cause: sum(day.get(cause, 0) for day in days) for cause in CAUSES}
+
+    def differing_days(self) -> list[int]:
+        """The UTC days that have differences, ascending."""
+        return sorted(self._causes)
+
     def rebuild(self, day: int) -> DayReport:
-        """Rebuilds a UTC day now, from everything that is logged by now."""
+        """Rebuilds a UTC day now, from everything that is logged by now. Raises Problem 409 for a day whose readings were not
+        kept: its views are all that is left."""
         p = self._p
+        if p.store.note(f"sealed/{day}"):
+            raise Problem(
+                409, "sealed", "This day cannot be rebuilt",
+                f"the readings of {day_text(day)} were dropped by retention.readings; its views stay as they are",
+            )  # fmt: skip
         with self._lock:
             self._progress = {"day": day_text(day)}
             try:
@@ -64,6 +86,7 @@ class Rebuilder:
                 if p.lake.position < below and not p.lake.ask("flush", to=below, timeout_seconds=600):
                     raise OSError("the lake cannot take what is logged yet; free disk space")
                 report = self._rebuild_from_lake(day, boundary)
+                self._tell_differences(day)
                 p.engine.clean(day, below, boundary)
                 if p.desk.edits.built(day, decided, boundary):  # people decided more meanwhile
                     p.doubt_edited_days()
@@ -77,6 +100,7 @@ class Rebuilder:
         p = self._p
         while True:
             files = p.lake.files(day)
+            compared = self._compared(day, max((f.after for f in files), default=0))
             # In this order: channels that are registered meanwhile are in what is taken later, and not in what is built.
             group_of = p.keys.group_of()
             # A thread holds a block's day and the minutes of all areas: a small city has its memory for other things.
@@ -92,7 +116,7 @@ class Rebuilder:
                     day, boundary, builder, LakeDay(files, p.config.batch.max_bytes // _ROW_BYTES), p.store, self._install, every,
                     np.array([every.index(z) for z in zones] or [0])[channel_zone],
                     np.array([every.index(z) for z in area_zones] or [0])[group_zone],
-                    lossy=day in p.lake.ask("holes"),
+                    lossy=day in p.lake.ask("holes"), compared=compared,
                 )  # fmt: skip
             except CorruptFile as error:
                 p.alarm(p.lake.ask("repair", path=error.path))
@@ -102,6 +126,35 @@ class Rebuilder:
             else:
                 p.store.write([], notes={f"day/{day}": b"1"})
             return report
+
+    def _compared(self, day: int, lake_end: int) -> Compared:
+        """What the day is compared with. What the lake holds already and speed has not looked at yet could not be told from a
+        defect, so it is waited for."""
+        p, give_up = self._p, time.monotonic() + 600
+        while p.engine.applied < min(lake_end, p.log.end) and not p.runner.failed and not self._stopping.is_set():
+            if time.monotonic() > give_up:
+                raise OSError("the views are ten minutes behind the lake; the day is rebuilt when they have caught up")
+            p.runner.wake_if_behind()
+            time.sleep(0.01)
+        expired = int(p.store.note("expired/usage_5m") or LONG_AGO)
+        with p.engine.lock:
+            held = dict(p.engine.held)
+        return Compared.of(day, held, p.engine.known(day), p.clock(), expired)
+
+    def _tell_differences(self, day: int) -> None:
+        found = of_day(self._p.store, day)
+        if not len(found) and day not in self._causes:
+            return
+        counts = np.bincount(found["cause"], minlength=len(CAUSES)).tolist()
+        told = {cause: n for cause, n in zip(CAUSES, counts, strict=True) if n}
+        before = self._causes.get(day, {}).get("unexplained", 0)
+        if told.get("unexplained", 0) > before:
+            self._p.alarm(
+                f"{told['unexplained']} windows of {day_text(day)} differ between speed and batch without a known cause: "
+                f"`meterpulse differences --day {day_text(day)} --cause unexplained` lists them; report this as a defect"
+            )
+        self._p.store.write([], notes={f"differing/{day}": json.dumps(told).encode() if told else b""})
+        self._causes = {d: t for d, t in self._causes.items() if d != day} | ({day: told} if told else {})
 
     def _install(self, write: Any) -> None:
         if self._stopping.is_set():

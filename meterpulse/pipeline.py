@@ -191,6 +191,7 @@ class Pipeline:
             "log": {"first": self.log.first, "end": self.log.end},
             "open_windows": len(engine.windows),
             "rebuilds": self.rebuilder.summary(),
+            "differences": self.rebuilder.differences(),
             "sources": self.sources.status(),
             "outputs": self.outputs.status(),
             "alarms": [*self.alarms, *self.runner.alarms][-20:],
@@ -217,7 +218,7 @@ class Pipeline:
     def doubt_edited_days(self) -> None:
         """Days with decisions that they were not built with are dirty."""
         for day, end_ms in self.desk.edits.pending().items():
-            self.engine.doubt(day, 0, -(-end_ms // WINDOW_MS) * WINDOW_MS)
+            self.engine.ask_for(day, 0, -(-end_ms // WINDOW_MS) * WINDOW_MS)
 
     def alarm(self, text: str) -> None:
         """Said to people on the status page and in the log file."""

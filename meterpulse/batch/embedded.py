@@ -12,6 +12,7 @@ from contextlib import suppress
 import numpy as np
 
 from meterpulse.batch import Batch, DayBlock, DayReport, loops
+from meterpulse.batch.differences import BlockDifferences, Compared, note_of
 from meterpulse.batch.gather import BUCKET_ROWS, DaySource, Gathered
 from meterpulse.model import cells as c
 from meterpulse.model.crashpoint import crash_point
@@ -123,8 +124,10 @@ def rebuild(
     group_zone: np.ndarray,
     *,
     lossy: bool = False,
+    compared: Compared | None = None,
 ) -> DayReport:
     """Rebuilds the day's windows before `boundary_ms` in the store. `install` runs a write while nobody else writes windows.
+    What differs from what stood there is kept with its cause, where it is `compared` with what speed answered.
 
     channel_zone and group_zone are indices into `zones` by channel and by group. A day whose end is not retired gets its hours
     and local days later, from the windows. `lossy`: the lake has lost readings of this day; what the store has of them stays.
@@ -141,17 +144,22 @@ def rebuild(
     def take(found: DayBlock) -> None:
         block, rows = found.block, found.rows
         kind = channel_zone[block * BLOCK : block * BLOCK + len(rows)]
-        install(lambda: _write(store, "usage_5m", block, day, rows, boundary_ms, whole, kind, zones, lossy))
+        told = None
+        if compared is not None:
+            kept = store.note(note_of(day, block))
+            told = BlockDifferences(day, block, found.revised, found.dropped, compared, kept)
+        install(lambda: _write(store, "usage_5m", block, day, rows, boundary_ms, whole, kind, zones, lossy, told))
         written.add(block)
         crash_point("batch.block")
 
     builder.build(day, source, take)
     for block in blocks_before - written:  # nothing is left of it: the readings were dropped from the lake
         keys = min(BLOCK, len(channel_zone) - block * BLOCK)
-        rows = np.zeros((keys, WINDOWS_A_DAY, c.ROW), np.int64)
-        kind = channel_zone[block * BLOCK : block * BLOCK + keys]
-        install(
-            lambda b=block, r=rows, k=kind: _write(store, "usage_5m", b, day, r, boundary_ms, whole, k, zones, lossy)
+        shape = keys, WINDOWS_A_DAY
+        take(
+            DayBlock(
+                block, np.zeros((*shape, c.ROW), np.int64), np.zeros(shape, np.uint8), np.zeros(shape, np.int32), None
+            )
         )
     area = builder.area_rows()
     for block in range(-(-len(area) // BLOCK)):
@@ -175,6 +183,7 @@ def _write(
     kind: np.ndarray,
     zones: list[str],
     lossy: bool,
+    told: BlockDifferences | None = None,
 ) -> None:
     """A block's day into the store. Single windows of hours that are now whole go, or they would stand beside their hour."""
     if lossy:
@@ -182,7 +191,11 @@ def _write(
     chunks = _chunks(store, view, block, day, rows, boundary_ms, whole, kind, zones)
     until = boundary_ms - boundary_ms % HOUR_MS
     singles = [s for s in store.starts(view, block, day * DAY_MS, min((day + 1) * DAY_MS, until)) if s % HOUR_MS]
-    store.write(chunks, remove=[(view, block, s) for s in singles])
+    remove = [(view, block, s) for s in singles]
+    if told is None:
+        store.write(chunks, remove=remove)
+    else:
+        store.write(chunks, remove=remove, notes=told.notes, changed=told.changed)
 
 
 def _fuller(store: Store, view: str, block: int, day: int, rows: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from meterpulse.model.aside import packed, unpacked
 from meterpulse.model.crashpoint import crash_point
 from meterpulse.model.reading import Readings, pack, unpack
 from meterpulse.speed import Counters, Mark
@@ -53,6 +54,9 @@ def write(engine: Engine, directory: Path) -> Path:
         "heard_ms": engine.watermark.heard_ms,
         "counters": asdict(engine.counters),
         "marks": {str(day): asdict(mark) for day, mark in engine.marks.items()},
+        "asides": {str(day): aside.flags for day, aside in engine.asides.items()},
+        "asides_sum": _save(target / "asides", packed(engine.asides)),
+        "held": {str(day): bits for day, bits in engine.held.items()},
         "windows": windows,
     }
     body = json.dumps(state).encode()
@@ -111,9 +115,15 @@ def _load(engine: Engine, directory: Path) -> None:
         windows[w["start_ms"]] = Window(w["start_ms"], cells, area, loose)
     counters = Counters(**state["counters"])
     marks = {int(day): Mark(**mark) for day, mark in state["marks"].items()}
+    asides = {}  # not in checkpoints that were written before there were differences
+    if "asides" in state:
+        told = bytes(_load_part(directory / "asides", state["asides_sum"]))
+        asides = unpacked(told, {int(day): flags for day, flags in state["asides"].items()})
+    held = {int(day): bits for day, bits in state.get("held", {}).items()}
     engine.windows, engine.applied, engine.retired_ms = windows, state["applied"], state["retired_ms"]
     engine.watermark.newest_ms, engine.watermark.heard_ms = state["newest_ms"], state["heard_ms"]
     engine.counters, engine.marks = counters, marks
+    engine.asides, engine.held = asides, engine.held | held
 
 
 def _save(path: Path, data: bytes | memoryview) -> str:

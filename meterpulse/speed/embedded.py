@@ -10,10 +10,11 @@ import numpy as np
 
 from meterpulse.log import Entry
 from meterpulse.model import cells as c
+from meterpulse.model.aside import ENTRIES_MAX, IMPORTED, LATE, REVISED, Aside, Known
 from meterpulse.model.channel import ChannelTable
 from meterpulse.model.reading import Readings
 from meterpulse.model.watermark import Watermark
-from meterpulse.model.window import DAY_MS, WINDOW_MS, floor_to
+from meterpulse.model.window import DAY_MS, WINDOW_MS, WINDOWS_A_DAY, floor_to
 from meterpulse.speed import Counters, Mark, Retirement, Speed
 
 LONG_AGO = -(1 << 61)
@@ -113,6 +114,8 @@ class Engine(Speed):
         self.windows: dict[int, Window] = {}
         self.retiring: list[Retirement] = []
         self.marks: dict[int, Mark] = {}
+        self.asides: dict[int, Aside] = {}  # by day: what was not applied here, and is batch's to bring in
+        self.held: dict[int, int] = {}  # by day: a bit for every window that was answered from here
         self.counters = Counters()
         self.applied = 0
         self.retired_ms = LONG_AGO
@@ -135,7 +138,7 @@ class Engine(Speed):
                 self._apply_live(readings, entry.offset)
             else:
                 self.counters.imported += len(readings)
-                self._mark(readings, entry.offset)
+                self._mark(readings, entry.offset, IMPORTED)
         self.counters.rows = entry.rows_before + len(readings)
         self.applied = entry.offset + 1
 
@@ -144,7 +147,7 @@ class Engine(Speed):
         if int(readings.start.min()) < self.retired_ms:
             late = readings.full("start") < self.retired_ms
             self.counters.late += int(late.sum())
-            self._mark(readings.take(late), offset)
+            self._mark(readings.take(late), offset, LATE)
             readings = readings.take(~late)
         groups = self._groups()  # before the windows are sized: they hold every group that is named here
         while len(readings):
@@ -161,7 +164,7 @@ class Engine(Speed):
             revised = outcome == c.REVISION
             if revised.any():
                 self.counters.revisions += int(revised.sum())
-                self._mark(readings.take(revised), offset)
+                self._mark(readings.take(revised), offset, REVISED)
             loose = outcome == c.LOOSE
             if loose.any():
                 window.loose.append(readings.take(loose))
@@ -208,20 +211,39 @@ class Engine(Speed):
         while self.windows and sum(w.cells.nbytes for w in self.windows.values()) >= self._max_open_bytes:
             self.retire(min(self.windows) + WINDOW_MS)
 
-    def _mark(self, readings: Readings, offset: int) -> None:
+    def _mark(self, readings: Readings, offset: int, kind: int) -> None:
         start = readings.start
-        for day in np.unique(start // DAY_MS):
-            own = start[start // DAY_MS == day]
+        room = ENTRIES_MAX - sum(aside.entries for aside in self.asides.values())
+        if kind == IMPORTED:
+            room -= ENTRIES_MAX // 2
+        for day in np.unique(start // DAY_MS).tolist():
+            here = start // DAY_MS == day
+            own = start[here]
             low, end = floor_to(int(own.min()), WINDOW_MS), floor_to(int(own.max()), WINDOW_MS) + WINDOW_MS
             rows = len(readings) if len(start) == 1 else len(own)
             with self.lock:
-                mark = self.marks.setdefault(int(day), Mark(offset + 1, end, 0, low))
+                mark = self.marks.setdefault(day, Mark(offset + 1, end, 0, low))
                 mark.after_offset, mark.rows = offset + 1, mark.rows + rows
                 mark.window_start_ms, mark.window_end_ms = min(mark.window_start_ms, low), max(mark.window_end_ms, end)
+                # An import of days that were never answered from here, which may be years, differs from nothing.
+                if kind != IMPORTED or end > self.retired_ms or day in self.held:
+                    own_rows = readings if len(start) == 1 else readings.take(here)
+                    room -= self.asides.setdefault(day, Aside()).add(own_rows, kind, offset, room)
+
+    def known(self, day: int) -> Known:
+        """What was laid aside of a day so far."""
+        with self.lock:
+            return self.asides[day].known() if day in self.asides else Known.nothing()
 
     def doubt(self, day: int, after_offset: int = 0, window_end_ms: int | None = None) -> None:
         """Marks a day dirty though no reading came for it: what is stored of it cannot be trusted. Where its windows up to
         `window_end_ms` are not retired yet, the rebuild waits for them."""
+        with self.lock:
+            self.asides.setdefault(day, Aside()).is_doubted = True
+        self.ask_for(day, after_offset, window_end_ms)
+
+    def ask_for(self, day: int, after_offset: int = 0, window_end_ms: int | None = None) -> None:
+        """As `doubt`, of a day that is rebuilt for another reason than that it could be wrong."""
         with self.lock:
             end = min((day + 1) * DAY_MS, self.retired_ms) if window_end_ms is None else window_end_ms
             mark = self.marks.setdefault(day, Mark(after_offset, end))
@@ -255,6 +277,9 @@ class Engine(Speed):
             retirement = Retirement(self.applied, boundary_ms, leaving)
             self.retired_ms = boundary_ms
             self.retiring.append(retirement)
+            for window in leaving:
+                day, at = divmod(window.start_ms // WINDOW_MS, WINDOWS_A_DAY)
+                self.held[day] = self.held.get(day, 0) | 1 << at
         for window in leaving:
             if window.loose:
                 self.counters.duplicates += sum(map(len, window.loose)) - len(window.loose_effective()[0])
@@ -268,7 +293,11 @@ class Engine(Speed):
     def clean(self, day: int, below_offset: int, boundary_ms: int) -> bool:
         """Batch rebuilt a day from everything below an offset, up to the boundary: is it clean now?"""
         with self.lock:
-            mark = self.marks.get(day)
+            mark, aside = self.marks.get(day), self.asides.get(day)
+            if aside is not None:
+                aside.forget(below_offset, (boundary_ms - day * DAY_MS) // WINDOW_MS)
+                if mark is None or (mark.after_offset <= below_offset and mark.window_end_ms <= boundary_ms):
+                    del self.asides[day]
             if mark is not None and mark.after_offset <= below_offset and mark.window_end_ms <= boundary_ms:
                 del self.marks[day]
                 return True

@@ -55,7 +55,8 @@ class Keeper:
         with self.lock:
             for window in retirement.windows:
                 hour = floor_to(window.start_ms, HOUR_MS)
-                notes = {f"hour/{hour}": b"1"}
+                day = utc_day(window.start_ms)
+                notes = {f"hour/{hour}": b"1", f"held/{day}": str(self._engine.held[day]).encode()}
                 count = min(window.cells.shape[1], len(self._keys("usage_5m")[0]))
                 blocks = range(-(-count // BLOCK))
                 for first in range(0, len(blocks), _BLOCKS_A_WRITE):
@@ -169,6 +170,9 @@ class Runner:
         self._lake_days = lake_days
         self.alarms += checkpoint.load_newest(self.engine, self._directory)
         self.safe_offset = self._saved_offset = self.engine.applied
+        for name, bits in self._store.notes("held/").items():
+            day = int(name.split("/")[1])
+            self.engine.held[day] = self.engine.held.get(day, 0) | int(bits)
         if self.engine.applied < self._log.first:
             self._start_from_the_lake(lake_days())
         elif self.engine.applied < int(self._store.note("journal") or 0):

@@ -8,7 +8,7 @@ that add up across UTC days. A chunk knows which of its steps came from batch. R
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,9 +80,14 @@ class Store(ABC):
         chunks: Iterator[Chunk] | Sequence[Chunk],
         *,
         remove: Sequence[tuple[str, int, int]] = (),
-        notes: dict[str, bytes] | None = None,
+        notes: Mapping[str, bytes] | Callable[[], Mapping[str, bytes]] | None = None,
+        changed: Callable[[Chunk | None, Chunk], None] | None = None,
     ) -> None:
-        """Puts chunks, removes (view, block, start) and keeps notes, in one transaction. Raises StoreFull."""
+        """Puts chunks, removes (view, block, start) and keeps notes, in one transaction. Raises StoreFull.
+
+        `changed` is told the old and the new chunk wherever rows differ (the old is None where there was none), and not of
+        an old one that is damaged; `notes` may be a function, which is asked after that.
+        """
 
     @abstractmethod
     def spans(self, view: str, key: int, start_ms: int, end_ms: int) -> list[Span]:

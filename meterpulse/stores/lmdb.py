@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,19 +128,16 @@ class LmdbStore(Store):
         chunks: Iterable[Chunk],
         *,
         remove: Sequence[tuple[str, int, int]] = (),
-        notes: dict[str, bytes] | None = None,
+        notes: Mapping[str, bytes] | Callable[[], Mapping[str, bytes]] | None = None,
+        changed: Callable[[Chunk | None, Chunk], None] | None = None,
     ) -> None:
         try:
-            with self._gate.inside(), self._env.begin(write=True) as txn:
+            with self._gate.inside(), self._env.begin(write=True, buffers=True) as txn:
                 for view, block, start_ms in remove:
                     txn.delete(_key(view, block, start_ms), db=self._chunks)
                 for chunk in chunks:
-                    value = _encode(chunk)
-                    if value:
-                        txn.put(_key(chunk.view, chunk.block, chunk.start_ms), value, db=self._chunks)
-                    else:
-                        txn.delete(_key(chunk.view, chunk.block, chunk.start_ms), db=self._chunks)
-                for name, value in (notes or {}).items():
+                    self._put(txn, chunk, changed)
+                for name, value in ((notes() if callable(notes) else notes) or {}).items():
                     txn.put(name.encode(), value, db=self._notes) if value else txn.delete(
                         name.encode(), db=self._notes
                     )
@@ -156,6 +153,19 @@ class LmdbStore(Store):
             if for_want_of_room(error, self._directory):
                 raise StoreFull(f"no space left for the store in {self._directory}") from error
             raise OSError(f"the store could not be written: {error}") from error
+
+    def _put(self, txn: lmdb.Transaction, chunk: Chunk, changed: Callable[[Chunk | None, Chunk], None] | None) -> None:
+        """What is there already is not written again: a rebuild that finds nothing new dirties no page."""
+        key, value = _key(chunk.view, chunk.block, chunk.start_ms), _encode(chunk)
+        there = txn.get(key, db=self._chunks)
+        if changed is not None and not _same_rows(there, value):
+            with contextlib.suppress(CorruptChunk):
+                old = None if there is None else _decode(chunk.view, chunk.block, chunk.start_ms, there)
+                changed(old, chunk)
+        if not value:
+            txn.delete(key, db=self._chunks)
+        elif there is None or not _equal(there, value):
+            txn.put(key, value, db=self._chunks)
 
     def spans(self, view: str, key: int, start_ms: int, end_ms: int) -> list[Span]:
         block, row, found = key // BLOCK, key % BLOCK, []
@@ -329,6 +339,19 @@ def _encode(chunk: Chunk) -> bytes:
         dense = 1
     head = _head(dense, dtype, measures, keys, steps, chunk.batch, table)
     return head + np.ascontiguousarray(table, dtype="<u4").tobytes()
+
+
+def _equal(there: memoryview, value: bytes | memoryview) -> bool:
+    return len(there) == len(value) and bool((np.frombuffer(there, np.uint8) == np.frombuffer(value, np.uint8)).all())
+
+
+def _same_rows(there: memoryview | None, value: bytes) -> bool:
+    """Whether two encoded chunks hold the same rows, whoever made them; False where that is not seen at once."""
+    if there is None or not value:
+        return there is None and not value
+    # The form and the steps; who made them (the batch bits) and how many channels there were then do not matter.
+    form = bytes(there[:8]) == value[:8] and bytes(there[12:16]) == value[12:16]
+    return form and _equal(there[_HEAD.size :], memoryview(value)[_HEAD.size :])
 
 
 def _head(dense: int, dtype: type, measures: int, keys: int, steps: int, batch: int, table: np.ndarray) -> bytes:

@@ -1,0 +1,129 @@
+"""Where batch says otherwise than speed did, it is told by how much and why; what has no cause is a defect and is told too."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from city import City, channels
+from oracle import Reading
+from test_speed_is_batch_is_a_plain_loop import HOUR, ZONES, ms, stream, unsettled
+
+from meterpulse.batch.differences import CAUSES, of_day
+from meterpulse.model.window import DAY_MS, WINDOW_MS
+
+START = ms(2026, 3, 7, 12)
+DAYS = range(START // DAY_MS, START // DAY_MS + 2)
+
+
+def answers(city: City) -> dict[tuple[str, int], tuple[int, int]]:
+    """(channel, window) -> (count, sum) as the city says now."""
+    found = {}
+    for id in city.shapes:
+        for at, row in city.answer("5m", channel=id).items():
+            found[id, int(at.timestamp() * 1000)] = row.count, row.sum
+    return found
+
+
+def told(city: City) -> dict[tuple[str, int], np.void]:
+    ids = list(city.shapes)
+    rows = [row for day in DAYS for row in of_day(city.pipeline.store, day)]
+    days = [day for day in DAYS for _ in of_day(city.pipeline.store, day)]
+    return {
+        (ids[row["channel"]], day * DAY_MS + int(row["window"]) * WINDOW_MS): row
+        for row, day in zip(rows, days, strict=True)
+    }
+
+
+def hold_rebuilds(city: City):
+    """Answers are speed's alone while this is held."""
+    return city.pipeline.rebuilder._lock
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_every_difference_from_what_speed_answered_is_told_with_its_amount_and_its_cause(tmp_path, seed):
+    rng = random.Random(seed)
+    with City(tmp_path / "data", channels(6, ZONES), now_ms=START + 48 * HOUR, nested=False) as city:
+        readings = unsettled(rng, stream(rng, city.shapes, START, 4))
+        late, rest = readings[::9], [r for i, r in enumerate(readings) if i % 9]
+        with hold_rebuilds(city):
+            for part in (rest, [Reading("E-0000", START + 30 * HOUR, 300, 1000)], late):  # the second retires all windows
+                city.send(part)
+                city.breathe()
+            while city.pipeline.engine.retiring:
+                city.breathe()
+            speed = answers(city)
+        city.settle()
+        city.must_agree()
+        after, differing = answers(city), told(city)
+        want = {key for key in after if after[key] != speed.get(key, (0, 0))}
+        assert set(differing) >= want
+        for key, row in differing.items():
+            had, has = speed.get(key, (0, 0)), after[key]
+            assert (row["count"], row["delta"], row["batch"]) == (has[0] - had[0], has[1] - had[1], has[1]), key
+        causes = Counter(CAUSES[row["cause"]] for row in differing.values())
+        assert causes["late"] and causes["revision"] and set(causes) == {"late", "revision"}, causes
+        assert sum(int(row["delta"]) for row in differing.values()) == sum(s for _, s in after.values()) - sum(
+            s for _, s in speed.values()
+        )
+        city.rebuild_all()
+        city.reopen()
+        city.settle()
+        assert told(city) == differing, "a second rebuild finds what the first has found"
+        status = city.pipeline.status()["differences"]
+        assert {cause: n for cause, n in status.items() if n} == dict(causes)
+
+
+def test_over_several_rebuilds_the_difference_is_from_what_speed_said_first(tmp_path):
+    rng = random.Random(7)
+    with City(tmp_path / "data", channels(3, ZONES), now_ms=START + 48 * HOUR) as city:
+        city.send(
+            r for r in stream(rng, city.shapes, START, 3, missing=0) if (r.channel, r.start_ms) != ("G-0001", START)
+        )
+        city.send([Reading("E-0000", START + 8 * HOUR, 300, 1000)])
+        city.breathe()
+        assert not told(city)
+        late = Reading("G-0001", START, 300, 5000)
+        city.send([late])
+        city.settle()
+        row = told(city)["G-0001", START]
+        assert (row["count"], row["delta"], CAUSES[row["cause"]]) == (1, 5000, "late")
+        city.send([late._replace(quantity=9000, revision=1)])
+        city.settle()
+        row = told(city)["G-0001", START]
+        assert (row["count"], row["delta"], CAUSES[row["cause"]]) == (1, 9000, "revision")
+        city.must_agree()
+
+
+def test_an_import_of_windows_that_speed_never_answered_is_no_difference(tmp_path):
+    rng = random.Random(8)
+    with City(tmp_path / "data", channels(3, ZONES), now_ms=START + 48 * HOUR) as city:
+        city.send(stream(rng, city.shapes, START + 6 * HOUR, 2))
+        city.send(stream(rng, city.shapes, START, 3), "import:old")
+        city.settle()
+        city.must_agree()
+        assert not told(city)
+        city.send([Reading("E-0000", START + 20 * HOUR, 300, 1000)])
+        city.breathe()
+        city.send([Reading("W-0002", START + 6 * HOUR + 1000, 300, 4000)], "import:again")
+        city.settle()
+        assert [CAUSES[row["cause"]] for row in told(city).values()] == ["late"], "this window had been answered"
+
+
+def test_readings_that_a_defect_makes_speed_lose_are_told_as_unexplained(tmp_path):
+    rng = random.Random(9)
+    with City(tmp_path / "data", channels(3, ZONES), now_ms=START + 48 * HOUR) as city:
+        city.send(stream(rng, city.shapes, START, 2, missing=0))
+        city.breathe()
+        lost = min(w.start_ms for w in city.pipeline.engine.open_windows())
+        city.pipeline.engine.windows[lost].cells[0, 1, 2] -= 1000  # the sum of G-0001
+        city.send([Reading("E-0000", START + 20 * HOUR, 300, 1000)])
+        city.breathe()
+        city.send([Reading("G-0001", lost + WINDOW_MS + 5000, 300, 3000)])  # and another window is late
+        city.settle()
+        city.must_agree()
+        causes = {key: CAUSES[row["cause"]] for key, row in told(city).items()}
+        assert causes == {("G-0001", lost): "unexplained", ("G-0001", lost + WINDOW_MS): "late"}
+        assert any("without a known cause" in text for text in city.pipeline.status()["alarms"])
