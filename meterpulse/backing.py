@@ -81,6 +81,9 @@ class Backing(Protocol):
     def desk(self, question: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The work list and the ledger of edits: exceptions, exception, assign, preview, decide, undo, changes, change."""
 
+    def differences(self, query: Mapping[str, Any], form: str) -> bytes:
+        """The body of /v1/differences as json, csv, arrow or parquet."""
+
     def close(self) -> None:
         """Let go."""
 
@@ -173,6 +176,9 @@ class Served:
             return self._client.get_json(path.format(**given), rest)
         return self._client.post(path.format(**given), json.dumps(rest).encode())
 
+    def differences(self, query: Mapping[str, Any], form: str) -> bytes:
+        return self._client.get("/v1/differences" if form == "json" else f"/v1/differences.{form}", query)
+
     def close(self) -> None:
         self._client.close()
 
@@ -255,6 +261,11 @@ class Opened:
         from meterpulse.serving.deskapi import answer
 
         return orjson.loads(orjson.dumps(answer(self._pipeline, question, dict(given))))
+
+    def differences(self, query: Mapping[str, Any], form: str) -> bytes:
+        from meterpulse.serving.differences import Asked, body
+
+        return body(self._pipeline, Asked(**query), form)
 
     def close(self) -> None:
         self._pipeline.close()

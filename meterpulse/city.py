@@ -120,6 +120,13 @@ class City:
         """Who decided what, when and why, the newest first: of a `channel`, by an `author`; at most `limit`."""
         return self.backing.desk("changes", which)["changes"]
 
+    def differences(self, **which: Any) -> pa.Table:
+        """Where batch answers otherwise than speed did, by channel and cause, with exact decimals: of a `day` or from `start` to
+        `end` (UTC days), of a utility, area, channel or cause."""
+        import pyarrow as pa
+
+        return pa.ipc.open_stream(self.backing.differences(which, "arrow")).read_all()
+
     def settle(self, timeout_seconds: float = 120.0) -> bool:
         """Wait until every accepted reading is in every answer; False where that took longer."""
         return self.backing.settle(timeout_seconds)

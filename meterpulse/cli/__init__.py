@@ -11,7 +11,19 @@ from collections.abc import Sequence
 
 import typer
 
-from meterpulse.cli import care, edits, exceptions, figures, intake, query, replay, server, settings, simulation
+from meterpulse.cli import (
+    care,
+    differences,
+    edits,
+    exceptions,
+    figures,
+    intake,
+    query,
+    replay,
+    server,
+    settings,
+    simulation,
+)
 from meterpulse.cli.output import FAILURE, UNREACHABLE, USAGE, complain
 
 app = typer.Typer(
@@ -21,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (server, intake, replay, query, exceptions, edits, care, simulation, settings, figures):
+for group in (server, intake, replay, query, exceptions, edits, differences, care, simulation, settings, figures):
     group.add_to(app)
 
 

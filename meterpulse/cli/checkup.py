@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -162,8 +163,14 @@ def _store(config: Config) -> Iterator[Finding]:
     )
     try:
         bad = store.verify()
+        unexplained = sum(json.loads(told).get("unexplained", 0) for told in store.notes("differing/").values())
     finally:
         store.close()
+    if unexplained:
+        what = (
+            "windows differ between speed and batch without a known cause: `meterpulse differences --cause unexplained`"
+        )
+        yield Finding("damaged", "differences", f"{unexplained} {what}")
     yield from (Finding("damaged", "store", str(error)) for error in bad)
     if not bad:
         yield Finding("fine", "store", "every window matches its checksum")

@@ -65,7 +65,7 @@ def _one_subject(channel: str | None, area: str | None, utility: str | None) -> 
 
 def sql(
     statement: Annotated[
-        str, typer.Argument(help="A select over readings, channels, areas, usage_5m, usage_1h, usage_1d.")
+        str, typer.Argument(help="A select over readings, channels, areas, usage_5m, usage_1h, usage_1d, differences.")
     ],
     days: Annotated[
         int | None,

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from meterpulse.cli.windows import DAYS, VIEWS, windows
+from meterpulse.cli.windows import DAYS, VIEWS, differing, windows
 from meterpulse.config import Config
 from meterpulse.lake.parts import SCHEMA
 from meterpulse.lake.published import published
@@ -22,7 +22,7 @@ from meterpulse.model.problem import Problem
 from meterpulse.model.quantity import UNITS
 from meterpulse.registry import Registry
 
-TABLES = ("readings", "channels", "areas", *VIEWS)
+TABLES = ("readings", "channels", "areas", *VIEWS, "differences")
 _QUIET: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -50,6 +50,12 @@ from (select channel, start, sum(count)::bigint as count, sum(sum) as sum, min(m
       from {{view}}_parts group by channel, start) w
 join channels c on c.index = w.channel join units u on u.unit = c.unit
 """
+_DIFFERENCES = f"""
+create view differences as
+select c.id as channel, d.start, d.minutes, d.cause, d.readings, {_exact("case when c.kind = 'interval' then d.speed end", "speed")},
+       {_exact("case when c.kind = 'interval' then d.batch end", "batch")}, c.unit, d.found
+from differing d join channels c on c.index = d.channel join units u on u.unit = c.unit
+"""
 
 
 def ask(config: Config, statement: str, days: int | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -76,7 +82,7 @@ def _provide(connection: duckdb.DuckDBPyConnection, config: Config, words: set[s
     """Registers the tables whose names are among the words: a fleet's windows are not gathered for nothing."""
     with Registry.open(config.data / "registry", config.registry.url) as registry:
         views = [view for view in VIEWS if view in words]
-        if views or words & {"channels", "readings"}:
+        if views or words & {"channels", "readings", "differences"}:
             connection.register("channels", registry.channels())
             connection.register("units", _units())
         if "areas" in words:
@@ -84,6 +90,9 @@ def _provide(connection: duckdb.DuckDBPyConnection, config: Config, words: set[s
         for view in views:
             connection.register(f"{view}_parts", windows(config, registry, view, days or DAYS[view]))
             connection.execute(_WINDOWS.format(view=view))
+    if "differences" in words:
+        connection.register("differing", differing(config))
+        connection.execute(_DIFFERENCES)
     if "readings" in words:
         connection.register("lake", _lake(config))
         connection.execute(_READINGS)

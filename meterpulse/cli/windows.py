@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from meterpulse import plugins
+from meterpulse.batch.differences import CAUSES, of_day
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, day_splits, local_midnight
 from meterpulse.stores import BLOCK, Chunk, Store
 from meterpulse.stores.rollup import day_rows, longer
@@ -30,6 +31,49 @@ SCHEMA = pa.schema(
     ]
 )
 _LONG_AGO, _FAR_AHEAD = -(10**15), 10**15
+
+
+DIFFERENCES = pa.schema(
+    [
+        ("channel", pa.uint32()),
+        ("start", pa.timestamp("ms", "UTC")),
+        ("minutes", pa.int32()),
+        ("cause", pa.string()),
+        ("readings", pa.int64()),
+        ("speed", pa.int64()),
+        ("batch", pa.int64()),
+        ("found", pa.timestamp("ms", "UTC")),
+    ]
+)
+
+
+def differing(config: Config) -> pa.Table:
+    """Every window that batch answers otherwise than speed did, in DIFFERENCES; quantities in thousandths."""
+    tables = [DIFFERENCES.empty_table()]
+    if (config.data / "store").is_dir():
+        store: Store = plugins.implementation("stores", config.stores.engine)(
+            config.data / "store", config.stores.max_bytes, readonly=True
+        )
+        try:
+            days = [int(name.split("/")[1]) for name in store.notes("differing/")]
+            tables += [_differing(day, of_day(store, day)) for day in sorted(days)]
+        finally:
+            store.close()
+    return pa.concat_tables(tables)
+
+
+def _differing(day: int, rows: np.ndarray) -> pa.Table:
+    columns = [
+        rows["channel"],
+        day * DAY_MS + rows["window"].astype(np.int64) * WINDOW_MS,
+        rows["minutes"].astype(np.int32),
+        [CAUSES[cause] for cause in rows["cause"].tolist()],
+        rows["count"].astype(np.int64),
+        rows["batch"] - rows["delta"],
+        rows["batch"],
+        rows["found_ms"],
+    ]
+    return pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, DIFFERENCES, strict=True)], schema=DIFFERENCES)
 
 
 def windows(config: Config, registry: Registry, view: str, days: int | None) -> pa.Table:

@@ -26,6 +26,7 @@ from meterpulse.model.window import day_of_text, day_text, iso
 from meterpulse.serving import imports, queries
 from meterpulse.serving.answers import MEDIA, as_bytes, as_json_together, table_bytes
 from meterpulse.serving.deskapi import add_desk
+from meterpulse.serving.differences import add_differences
 from meterpulse.serving.intake import PATH, Intake
 from meterpulse.serving.live import Rate, events, live_status
 
@@ -78,6 +79,7 @@ def create_app(
     _channels(app, p)
     _quarantine(app, p, replay)
     add_desk(app, p)
+    add_differences(app, p)
     imports.add_to(app, p)
     _operations(app, p, rate)
     _document_readings(app)
@@ -419,6 +421,12 @@ class _Metrics:
             ("alarms", len(status["alarms"]), "Alarms since the start"),
         ):
             yield GaugeMetricFamily(f"meterpulse_{name}", text, value=value)
+        differing = GaugeMetricFamily(
+            "meterpulse_differing_windows", "Windows that batch answers otherwise than speed did", labels=["cause"]
+        )
+        for cause, windows in status["differences"].items():
+            differing.add_metric([cause], windows)
+        yield differing
 
 
 def _document_readings(app: FastAPI) -> None:

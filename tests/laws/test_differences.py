@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 
@@ -12,7 +13,10 @@ from oracle import Reading
 from test_speed_is_batch_is_a_plain_loop import HOUR, ZONES, ms, stream, unsettled
 
 from meterpulse.batch.differences import CAUSES, of_day
+from meterpulse.cli import main
+from meterpulse.model.problem import Problem
 from meterpulse.model.window import DAY_MS, WINDOW_MS
+from meterpulse.serving.differences import Asked, differences, table
 
 START = ms(2026, 3, 7, 12)
 DAYS = range(START // DAY_MS, START // DAY_MS + 2)
@@ -49,7 +53,11 @@ def test_every_difference_from_what_speed_answered_is_told_with_its_amount_and_i
         readings = unsettled(rng, stream(rng, city.shapes, START, 4))
         late, rest = readings[::9], [r for i, r in enumerate(readings) if i % 9]
         with hold_rebuilds(city):
-            for part in (rest, [Reading("E-0000", START + 30 * HOUR, 300, 1000)], late):  # the second retires all windows
+            for part in (
+                rest,
+                [Reading("E-0000", START + 30 * HOUR, 300, 1000)],
+                late,
+            ):  # the second retires all windows
                 city.send(part)
                 city.breathe()
             while city.pipeline.engine.retiring:
@@ -72,8 +80,42 @@ def test_every_difference_from_what_speed_answered_is_told_with_its_amount_and_i
         city.reopen()
         city.settle()
         assert told(city) == differing, "a second rebuild finds what the first has found"
+        the_answers_add_up(city, differing)
         status = city.pipeline.status()["differences"]
         assert {cause: n for cause, n in status.items() if n} == dict(causes)
+
+
+def the_answers_add_up(city: City, differing: dict[tuple[str, int], np.void]) -> None:
+    """/v1/differences: every channel and cause once over the pages, and totals by area of the same amounts."""
+    p, rows, page = city.pipeline, [], {"next": None}
+    while not rows or page["next"]:
+        page = differences(p, Asked(after=page["next"], limit=3))
+        rows += page["rows"]
+    assert sum(row["windows"] for row in rows) == len(differing)
+    assert [row["channel"] for row in rows] == table(p, Asked())["channel"].to_pylist()
+    for utility, scale in (("electricity", 10**6), ("gas", 10**6), ("water", 10**3)):
+        own = [row for key, row in differing.items() if city.shapes[key[0]]["utility"] == utility]
+        moved = sum(abs(int(row["delta"])) for row in own)
+        asked = differences(p, Asked(utility=utility))
+        for part in (asked["rows"], asked["totals"]):
+            assert sum(round(row["difference"] * scale) for row in part) == moved
+        for total in asked["totals"]:
+            used = sum(
+                r.sum
+                for at, r in city.oracle.area(total["area"], utility, "1h").items()
+                if at.date().isoformat() == total["day"]
+            )
+            assert total["share"] == round(total["difference"] * scale) / used
+    late = differences(p, Asked(cause="late", channel="E-0000"))
+    assert {(row["channel"], row["cause"]) for row in late["rows"]} <= {("E-0000", "late")}
+    for wrong in (
+        Asked(cause="magic"),
+        Asked(day="yesterday"),
+        Asked(channel="no"),
+        Asked(day="2026-03-07", end="2026-03-08"),
+    ):
+        with pytest.raises(Problem):
+            differences(p, wrong)
 
 
 def test_over_several_rebuilds_the_difference_is_from_what_speed_said_first(tmp_path):
@@ -127,3 +169,24 @@ def test_readings_that_a_defect_makes_speed_lose_are_told_as_unexplained(tmp_pat
         causes = {key: CAUSES[row["cause"]] for key, row in told(city).items()}
         assert causes == {("G-0001", lost): "unexplained", ("G-0001", lost + WINDOW_MS): "late"}
         assert any("without a known cause" in text for text in city.pipeline.status()["alarms"])
+        assert differences(city.pipeline, Asked())["unexplained"] == 1
+
+
+def test_the_command_line_ends_with_findings_where_a_difference_has_no_cause(tmp_path, capsys):
+    with City(tmp_path / "data", channels(3, ZONES), now_ms=START + 48 * HOUR) as city:
+        city.send(Reading(id, START + k * WINDOW_MS, 300, 5000) for k in range(3) for id in city.shapes)
+        city.breathe()
+        city.pipeline.engine.windows[START].cells[0, 0, 2] += 1
+        city.send([Reading("E-0000", START + 20 * HOUR, 300, 1000)])
+        city.breathe()
+        city.send([Reading("G-0001", START + 5000, 300, 3000)])
+        city.settle()
+    data = ["--data", str(tmp_path / "data")]
+    assert main(["differences", "--json", *data]) == 4
+    document = json.loads(capsys.readouterr().out)
+    assert {row["channel"]: row["cause"] for row in document["rows"]} == {"E-0000": "unexplained", "G-0001": "late"}
+    assert main(["differences", "--cause", "late", "--csv", *data]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith('"2026-03-07","gas","10000","G-0001","late",1,')
+    assert main(["sql", "select channel, speed, batch from differences order by 1", "--json", *data]) == 0
+    assert json.loads(capsys.readouterr().out)[0] == {"channel": "E-0000", "speed": 0.005001, "batch": 0.005}
+    assert main(["doctor", *data]) == 4
