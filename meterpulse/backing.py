@@ -27,6 +27,7 @@ _DESK = {
     "undo": ("POST", "/v1/edits/{change}/undo"),
     "changes": ("GET", "/v1/edits"),
     "change": ("GET", "/v1/edits/{change}"),
+    "fingerprints": ("GET", "/v1/fingerprints"),
 }
 
 
@@ -79,7 +80,8 @@ class Backing(Protocol):
         """Merge the small files of days that have closed."""
 
     def desk(self, question: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The work list and the ledger of edits: exceptions, exception, assign, preview, decide, undo, changes, change."""
+        """The work list and the ledger of edits: exceptions, exception, assign, preview, decide, undo, changes, change; and
+        fingerprints."""
 
     def differences(self, query: Mapping[str, Any], form: str) -> bytes:
         """The body of /v1/differences as json, csv, arrow or parquet."""

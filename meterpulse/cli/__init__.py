@@ -17,6 +17,7 @@ from meterpulse.cli import (
     edits,
     exceptions,
     figures,
+    fingerprints,
     intake,
     query,
     replay,
@@ -33,7 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (server, intake, replay, query, exceptions, edits, differences, care, simulation, settings, figures):
+for group in (
+    server, intake, replay, query, exceptions, edits, differences, care, fingerprints, simulation, settings, figures,
+):  # fmt: skip
     group.add_to(app)
 
 

@@ -15,6 +15,7 @@ from meterpulse.model.problem import Problem
 from meterpulse.serving import desk
 from meterpulse.serving.answers import MEDIA
 from meterpulse.serving.deskjson import Span
+from meterpulse.serving.fingerprints import fingerprints
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
@@ -101,6 +102,7 @@ def add_desk(app: FastAPI, p: Pipeline) -> None:
     _exceptions(app, p)
     _decisions(app, p)
     _edits(app, p)
+    _fingerprints(app, p)
 
 
 def _exceptions(app: FastAPI, p: Pipeline) -> None:
@@ -194,9 +196,19 @@ def _edits(app: FastAPI, p: Pipeline) -> None:
         return _json(desk.change(p, change))
 
 
+def _fingerprints(app: FastAPI, p: Pipeline) -> None:
+    @app.get("/v1/fingerprints")
+    def listed(
+        start: Annotated[str | None, Query(description="the first UTC day", examples=["2026-03-08"])] = None,
+        end: Annotated[str | None, Query(description="the UTC day after the last one")] = None,
+    ) -> Response:
+        """A fingerprint of each derived table and day; equal ones mean equal tables, to the last bit."""
+        return _json(fingerprints(p, start, end))
+
+
 def answer(p: Pipeline, question: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What the API answers, without HTTP: `question` is one of exceptions, exception, assign, preview, decide, undo, changes and
-    change, `given` what its body or its query would be. Raises Problem."""
+    """What the API answers, without HTTP: `question` is one of exceptions, exception, assign, preview, decide, undo, changes,
+    change and fingerprints, `given` what its body or its query would be. Raises Problem."""
     return _ANSWERS[question](p, given)
 
 
@@ -227,6 +239,7 @@ _ANSWERS: dict[str, Any] = {
         p, given.get("before"), given.get("limit") or 50, given.get("channel"), given.get("author")
     ),
     "change": lambda p, given: desk.change(p, given["change"]),
+    "fingerprints": lambda p, given: fingerprints(p, given.get("start"), given.get("end")),
 }
 
 
