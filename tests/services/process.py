@@ -60,6 +60,12 @@ class Server(ABC):
                 raise TimeoutError(f"{type(self).__name__} does not start: {self.log[-2000:]}")
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """As a power cut does."""
         self._end(signal.SIGKILL)
