@@ -104,7 +104,9 @@ client.loop_forever()
 """
 
 
-def timed(broker: Any, topic: str, meters: int, first: int, count: int, start_ms: int, is_done: Callable[[], Any]) -> float:
+def timed(
+    broker: Any, topic: str, meters: int, first: int, count: int, start_ms: int, is_done: Callable[[], Any]
+) -> float:
     """Messages a second from the first write until `is_done`."""
     generator = Generator(publish, broker.port, topic, meters, first, count, start_ms)
     began = time.perf_counter()
@@ -140,7 +142,8 @@ def of_peer(broker: Any, meters: int, count: int, runs: int, start_ms: int, fold
 def run(meters: int, count: int, runs: int) -> dict[str, Any]:
     """All figures."""
     folder = tempfile.TemporaryDirectory(prefix="meterpulse-bench-")
-    options = ("max_inflight_messages 0", "max_queued_messages 0", "log_type none")
+    # As Mosquitto comes, but for its limits of what may wait: its small packets may then travel together.
+    options = ("max_inflight_messages 0", "max_queued_messages 0", "log_type none", "set_tcp_nodelay false")
     with folder, mosquitto.Mosquitto(Path(folder.name) / "broker", options=options) as broker:
         server = Server({"METERPULSE_INGEST__MQTT__URL": broker.url})
         try:
