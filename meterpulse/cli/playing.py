@@ -58,7 +58,8 @@ class Play:
                 rows = np.concatenate([part for part in found if len(part)] or [np.empty(0, ROW)])
                 if len(rows):
                     rows["start"] += self._shift_ms
-                    yield Moment(end + self._shift_ms, rows)
+                    # In the order of time, or the second of two bodies would be late.
+                    yield Moment(end + self._shift_ms, rows[np.argsort(rows["start"], kind="stable")])
                 at = end
 
     def _rows(self, day: int, shift: int) -> _Due:

@@ -10,6 +10,7 @@ it, so that adding a format is adding a file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from meterpulse.ingest.contract import BodyError
 HEAD_BYTES = 64 * 1024
 CHUNK_BYTES = 4 * 2**20
 LINE_BYTES_MAX = 64 * 2**20
+_LINES_BYTES, _LINES_MIN = 16 * 1024, 4  # of the lines before the last, to tell whether that one is whole
+_MARKS = frozenset((b" ", b'"', b";", b"'"))
+_DECIMALS = re.compile(rb"\.(\d+)\r?$")
 
 
 def formats() -> list[str]:
@@ -58,22 +62,51 @@ def read(path: Path, format: str | None = None, after: int = 0) -> Iterator[File
 
 
 def chunks(path: Path, after: int) -> Iterator[tuple[bytes, int]]:
-    """Whole lines of a text file from byte `after` on, about CHUNK_BYTES at a time, and the position behind them."""
+    """Whole lines of a text file from byte `after` on, about CHUNK_BYTES at a time, and the position behind them.
+
+    A last line without an end is given too, unless it shows that it was cut: then BodyError 422 comes behind the others.
+    """
     size = CHUNK_BYTES
     with open(path, "rb") as file:
-        file.seek(after)
-        rest = b""
-        while block := file.read(size):
-            cut = block.rfind(b"\n") + 1 if len(block) == size else len(block)  # a short block is the file's last
-            if cut:
-                lines, rest = rest + block[:cut], block[cut:]
+        file.seek(max(0, after - _LINES_BYTES))
+        before = file.read(min(after, _LINES_BYTES))
+        rest, block = b"", b" "
+        while block:
+            block = file.read(size)
+            cut = block.rfind(b"\n") + 1
+            lines, rest = (rest + block[:cut], block[cut:]) if cut else (b"", rest + block)
+            if len(rest) > LINE_BYTES_MAX:
+                raise BodyError(422, f"{path.name} has a line of more than {LINE_BYTES_MAX} bytes")
+            before = (before + lines)[-_LINES_BYTES:]
+            if len(block) < size and not _is_cut(rest, before):  # a short block is the file's last
+                lines, rest, block = lines + rest, b"", b""
+            if lines:
                 yield lines, file.tell() - len(rest)
-            else:
-                rest += block
-                if len(rest) > LINE_BYTES_MAX:
-                    raise BodyError(422, f"{path.name} has a line of more than {LINE_BYTES_MAX} bytes")
         if rest:
-            yield rest, file.tell()
+            raise BodyError(
+                422,
+                f"{path.name} ends in the middle of a line, {rest[-40:]!r}; the lines before it were taken in. Ask for the "
+                "file again, or end that line with a line feed if it is whole",
+            )
+
+
+def _is_cut(last: bytes, before: bytes) -> bool:
+    """Whether a line without an end lacks what all of the lines before it have at theirs: a blank, a mark, the decimals.
+
+    0.2 behind 0.219, 0.310, ... is a number that was cut. Where values have any number of decimals nobody can tell.
+    """
+    lines = [line.rstrip(b"\r") for line in before.split(b"\n")[1:-1] if line.strip()]
+    if not last or len(lines) < _LINES_MIN:
+        return False
+    marks, decimals = {line[-1:] for line in lines}, set(map(_decimals, lines))
+    if len(marks) == 1 and marks <= _MARKS:
+        return last.rstrip(b"\r")[-1:] not in marks
+    return len(decimals) == 1 and _decimals(last) < min(decimals)
+
+
+def _decimals(line: bytes) -> int:
+    found = _DECIMALS.search(line)
+    return len(found[1]) if found else 0
 
 
 def header_of(path: Path) -> tuple[bytes, int]:
