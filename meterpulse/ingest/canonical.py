@@ -10,19 +10,21 @@ registered from it; a volume may be gas or water, so those channels are register
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from meterpulse.ingest import ARROW, CSV, JSON, NDJSON, FileBatch, Format, csv_scan, json_scan
+from meterpulse.ingest import ARROW, CSV, JSON, NDJSON, FileBatch, Format, csv, csv_scan, json, json_scan
 from meterpulse.ingest.arrow import COLUMNS, check_schema
-from meterpulse.ingest.contract import BodyError
+from meterpulse.ingest.checks import PARSED, SECONDS_MAX
+from meterpulse.ingest.contract import BodyError, RowError
 from meterpulse.ingest.csv import header_roles
 from meterpulse.ingest.files import chunks, header_of
 from meterpulse.ingest.layout import CANONICAL, CHANNEL, NO_UNIT, QUANTITY, START
+from meterpulse.ingest.record import Record
 from meterpulse.ingest.scanned import UNIT_NAMES, UNIT_OFFSETS, Scanned
 from meterpulse.ingest.vector import WIDTH, padded
 from meterpulse.model.channel import Channel, ChannelError
@@ -78,18 +80,16 @@ def _csv(path: Path, after: int) -> Iterator[FileBatch]:
     for lines, position in chunks(path, max(after, begin)):
         rows = Scanned(padded(lines), lines.count(b"\n") + 1)
         rows.rows = csv_scan.scan(rows.data, 0, len(lines), roles, UNIT_OFFSETS, UNIT_NAMES, NO_UNIT, *rows.room)
-        yield FileBatch(header + b"\n" + lines, CSV, rows.rows, position, _implied(rows, seen))
+        yield FileBatch(
+            header + b"\n" + lines, CSV, rows.rows, position, _implied(rows, seen, lambda row: csv.parsed(row, roles))
+        )
 
 
 def _ndjson(path: Path, after: int) -> Iterator[FileBatch]:
     seen = set[str]()
     for lines, position in chunks(path, after):
-        rows = Scanned(padded(lines.removeprefix(_BOM)), lines.count(b"\n") + 1)
-        size = len(rows.data) - WIDTH
-        rows.rows, _ = json_scan.scan(
-            rows.data, 0, size, False, *CANONICAL.names, UNIT_OFFSETS, UNIT_NAMES, NO_UNIT, *rows.room
-        )
-        yield FileBatch(lines, NDJSON, rows.rows, position, _implied(rows, seen))
+        rows = _scanned(lines.removeprefix(_BOM), 0, lines.count(b"\n") + 1, False)
+        yield FileBatch(lines, NDJSON, rows.rows, position, _implied(rows, seen, json.parsed))
 
 
 def _json(path: Path, after: int) -> Iterator[FileBatch]:
@@ -100,7 +100,17 @@ def _json(path: Path, after: int) -> Iterator[FileBatch]:
         )
     if after < size:
         body = path.read_bytes()
-        yield FileBatch(body, JSON, body.count(b"{"), size)
+        rows = _scanned(body, body.find(b"[") + 1, body.count(b",") + 2, True)
+        yield FileBatch(body, JSON, body.count(b"{"), size, _implied(rows, set(), json.parsed))
+
+
+def _scanned(body: bytes, at: int, rows_max: int, is_array: bool) -> Scanned:
+    rows = Scanned(padded(body), rows_max)
+    size = len(rows.data) - WIDTH
+    rows.rows, _ = json_scan.scan(
+        rows.data, at, size, is_array, *CANONICAL.names, UNIT_OFFSETS, UNIT_NAMES, NO_UNIT, *rows.room
+    )
+    return rows
 
 
 def _parquet(path: Path, after: int) -> Iterator[FileBatch]:
@@ -137,29 +147,41 @@ def _body(batch: pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _implied(rows: Scanned, seen: set[str]) -> list[Channel]:
-    """Definitions of ids not in `seen` whose first row has a unit of electricity."""
-    n = rows.rows
-    if not (rows.unit[:n] != NO_UNIT).any():
-        return []
-    offsets = pa.py_buffer(rows.offsets[: n + 1])
-    ids = pa.LargeStringArray.from_buffers(n, offsets, pa.py_buffer(rows.ids)).dictionary_encode()
-    _, first = np.unique(ids.indices.to_numpy(), return_index=True)
-    out = []
-    for id, row in zip(ids.dictionary.to_pylist(), first.tolist(), strict=True):
-        unit = BY_CODE[rows.unit[row]] if rows.code[row] == 0 and rows.unit[row] != NO_UNIT else None
-        if id in seen or unit is None or unit.dimension not in _ELECTRIC:
-            continue
-        seen.add(id)
-        seconds = int(rows.seconds[row])
-        kind = "interval" if "energy" in unit.dimension else "gauge"
+def _implied(rows: Scanned, seen: set[str], parsed: Callable[[bytes], Record]) -> list[Channel]:
+    """Definitions of ids not in `seen` whose first row has a unit of electricity; `parsed` reads what the scanner left."""
+    n, out = rows.rows, list[Channel]()
+    told = np.flatnonzero((rows.code[:n] == PARSED) & (rows.unit[:n] != NO_UNIT))
+    if len(told):
+        offsets = pa.py_buffer(rows.offsets[: n + 1])
+        ids = pa.LargeBinaryArray.from_buffers(pa.large_binary(), n, [None, offsets, pa.py_buffer(rows.ids)])
+        words = ids.take(pa.array(told)).dictionary_encode()
+        _, first = np.unique(words.indices.to_numpy(), return_index=True)
+        for id, row in zip(words.dictionary.to_pylist(), told[first].tolist(), strict=True):
+            out += _defined(id.decode(errors="replace"), int(rows.unit[row]), int(rows.seconds[row]), seen)
+    for row in np.flatnonzero(rows.code[:n] != PARSED).tolist():
         try:
-            out.append(
-                Channel(id, "electricity", unit.name, kind=kind, interval_seconds=seconds if seconds > 0 else 300)
-            )
-        except ChannelError:
-            continue  # the row itself is refused when it is decoded
+            record = parsed(rows.original(row))
+        except RowError:
+            continue  # refused when it is decoded
+        if isinstance(record.channel, str) and record.unit != NO_UNIT:
+            out += _defined(record.channel, record.unit, record.seconds, seen)
     return out
+
+
+def _defined(id: str, unit_code: int, seconds: int, seen: set[str]) -> list[Channel]:
+    unit = BY_CODE[unit_code]
+    if id in seen or unit.dimension not in _ELECTRIC:
+        return []
+    seen.add(id)
+    kind = "interval" if "energy" in unit.dimension else "gauge"
+    try:
+        return [
+            Channel(
+                id, "electricity", unit.name, kind=kind, interval_seconds=seconds if 0 < seconds <= SECONDS_MAX else 300
+            )
+        ]
+    except ChannelError:
+        return []  # the row itself is refused when it is decoded
 
 
 _READERS = {

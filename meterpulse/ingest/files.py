@@ -23,6 +23,7 @@ CHUNK_BYTES = 4 * 2**20
 LINE_BYTES_MAX = 64 * 2**20
 _LINES_BYTES, _LINES_MIN = 16 * 1024, 4  # of the lines before the last, to tell whether that one is whole
 _MARKS = frozenset((b" ", b'"', b";", b"'"))
+_VALUE = re.compile(rb"\d[ \";']*$")
 _DECIMALS = re.compile(rb"\.(\d+)\r?$")
 
 
@@ -95,12 +96,14 @@ def _is_cut(last: bytes, before: bytes) -> bool:
 
     0.2 behind 0.219, 0.310, ... is a number that was cut. Where values have any number of decimals nobody can tell.
     """
-    lines = [line.rstrip(b"\r") for line in before.split(b"\n")[1:-1] if line.strip()]
-    if not last or len(lines) < _LINES_MIN:
+    lines = [line.rstrip(b"\r") for line in before.split(b"\n")[1:-1]]
+    valued = [line for line in lines if _VALUE.search(line)]  # not those that end in a marker of no value
+    if not last or len(valued) < _LINES_MIN:
         return False
-    marks, decimals = {line[-1:] for line in lines}, set(map(_decimals, lines))
+    marks = {line[-1:] for line in valued}
     if len(marks) == 1 and marks <= _MARKS:
         return last.rstrip(b"\r")[-1:] not in marks
+    decimals = set(map(_decimals, valued))
     return len(decimals) == 1 and _decimals(last) < min(decimals)
 
 
