@@ -182,6 +182,11 @@ class Broker(Section):
     session_seconds: int = Field(604_800, ge=0, le=4_294_967_294)
     max_message_bytes: int = Field(1 << 20, ge=1024, le=64 << 20)
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a broker to talk to."""
+        return self.url is not None
+
     def secret(self) -> str | None:
         """The password: the setting, else what the file holds. Raises OSError."""
         return secret_of(self.password, self.password_file)
@@ -194,11 +199,6 @@ class Mqtt(Broker):
     dialects: tuple[str, ...] = ()
     unknown_channels: Literal["quarantine", "register"] = "quarantine"
     time_zone: Annotated[str, AfterValidator(_is_zone)] = "UTC"
-
-    @property
-    def is_on(self) -> bool:
-        """Whether there is a broker to listen to."""
-        return self.url is not None
 
 
 class Ingest(Section):
@@ -218,11 +218,6 @@ class HomeAssistant(Broker):
     discovery_prefix: str = Field("homeassistant", pattern=r"^[^#+/\s][^#+\s]{0,99}$")
     topic: str = Field("meterpulse/home_assistant", pattern=r"^[^#+/\s][^#+\s]{0,99}$")
     node: str = Field("meterpulse", pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-
-    @property
-    def is_on(self) -> bool:
-        """Whether there is a broker to tell. Without channels it is told only that there are none any more."""
-        return self.url is not None
 
 
 class Outputs(Section):

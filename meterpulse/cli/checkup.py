@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from meterpulse.client import find_server
-from meterpulse.config import Config
+from meterpulse.config import Broker, Config
 
 GIB = 1 << 30
 SLOW_SYNC_MS = 20.0
@@ -36,7 +37,7 @@ class Finding:
 def examine(config: Config) -> list[Finding]:
     """Every check in turn; a check that fails itself is a finding too."""
     findings: list[Finding] = []
-    checks: list[Callable[[Config], Iterator[Finding]]] = [_python, _zones, _disk, _limits, _server, _data]
+    checks: list[Callable[[Config], Iterator[Finding]]] = [_python, _zones, _disk, _limits, _server, _brokers, _data]
     for check in checks:
         try:
             findings.extend(check(config))
@@ -121,6 +122,32 @@ def _server(config: Config) -> Iterator[Finding]:
     yield Finding("fine", "server", f"{client.url}, {status['accepted']} readings accepted")
     for alarm in status.get("alarms", []):
         yield Finding("note", "alarm", alarm)
+    for kind in ("source", "output"):
+        for one in status.get(f"{kind}s", []):
+            verdict = "fine" if one["state"] == "running" else "wrong"
+            error = f"; last error: {one['last_error']} ({one['last_error_at']})" if one.get("last_error") else ""
+            yield Finding(verdict, kind, f"{one['name']} is {one['state']}{error}")
+
+
+def _brokers(config: Config) -> Iterator[Finding]:
+    """Whether the MQTT brokers take us, where no server is there to tell. Under a name of its own, so nobody is thrown out."""
+    sections: dict[str, Broker] = {"source": config.ingest.mqtt, "output": config.outputs.home_assistant}
+    if find_server(config.data) is not None or not any(section.is_on for section in sections.values()):
+        return
+    from meterpulse.plugins import PluginError, implementation
+
+    for what, section in sections.items():
+        if not section.is_on:
+            continue
+        try:
+            implementation("outputs", "home_assistant")  # says what to install
+            from meterpulse.mqtt import Address, Link
+
+            account: Any = section.model_copy(update={"client_id": f"{section.client_id}-doctor", "session_seconds": 0})
+            Link(Address.of(section.url or ""), account, timeout_seconds=5).close()
+            yield Finding("fine", what, f"the broker at {section.url} takes us")
+        except (OSError, PluginError) as error:
+            yield Finding("wrong", what, str(error))
 
 
 def _data(config: Config) -> Iterator[Finding]:

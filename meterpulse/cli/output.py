@@ -64,6 +64,9 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     for name, value in facts.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(one, Mapping) and "name" in one for one in value):
+            for one in value:
+                yield from _flat({k: v for k, v in one.items() if k != "name"}, f"{prefix}{name}.{one['name']}.")
         else:
             yield f"{prefix}{name}", "none" if value is None else value
 

@@ -94,7 +94,7 @@ def _refused(message: Message, error: RowError, arrived: Arrival) -> Rejected:
         zone=arrived.time_zone,
         retained="yes" if arrived.is_stale else "",
     )
-    return Rejected(error.reason, error.detail, message.payload, kept_as)
+    return Rejected(error.reason, f"{message.topic}: {error.detail}", message.payload, kept_as)
 
 
 __all__ = ["DialectError", "Message", "decode_kept", "decode_messages", "quoted"]

@@ -154,9 +154,10 @@ def _whole(error: BodyError, body: bytes, media_type: str) -> Decoded:
 
 
 def _with_topics(part: Decoded, topic_of: Mapping[bytes, str], topic: str = "") -> Decoded:
-    """Refused rows with the topic that they came from in their media type."""
-    rejected = [
-        replace(row, media_type=f'{row.media_type}; topic="{quoted(topic_of.get(row.original, topic))}"')
-        for row in part.rejected
-    ]
+    """Refused rows with the topic that they came from, in words and in their media type."""
+    rejected = []
+    for row in part.rejected:
+        name = topic_of.get(row.original, topic)
+        kept_as = f'{row.media_type}; topic="{quoted(name)}"'
+        rejected.append(replace(row, detail=f"{name}: {row.detail}", media_type=kept_as))
     return Decoded(part.readings, rejected)
