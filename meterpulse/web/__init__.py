@@ -30,7 +30,7 @@ YEAR_S = 31_536_000
 
 
 def mount(app: FastAPI, *, areas_geojson: Path | None = None) -> None:
-    """Add `/`, `/home/`, `/home/{customer}`, `/channel/{id}`, `/worklist`, `/status`, `/static/…` and `/geo/areas.json` to the application.
+    """Add the pages, `/static/…` and `/geo/areas.json` to the application.
 
     `areas_geojson` is a utility's own map: a GeoJSON FeatureCollection in longitude and latitude whose polygons carry
     the property `area` (or `postcode`), the name of an area in the registry. Raises `GeoError` where it is not one.
@@ -73,6 +73,10 @@ def mount(app: FastAPI, *, areas_geojson: Path | None = None) -> None:
         """What rules found wrong, and deciding about it."""
         return page("worklist.html")
 
+    def differences() -> Response:
+        """Speed against batch."""
+        return page("differences.html")
+
     def static(name: str, request: Request) -> Response:
         asset = assets.get(name)
         if asset is None:
@@ -88,6 +92,7 @@ def mount(app: FastAPI, *, areas_geojson: Path | None = None) -> None:
         ("/home/{customer:path}", home),
         ("/channel/{id:path}", channel),
         ("/worklist", worklist),
+        ("/differences", differences),
         ("/status", status),
     ):
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False, response_class=Response)

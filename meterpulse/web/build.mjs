@@ -18,7 +18,7 @@ await mkdir(OUT, { recursive: true });
 const common = { bundle: true, minify: true, target: "es2022", charset: "utf8", legalComments: "none", metafile: true, outdir: OUT };
 const modules = await build({
   ...common,
-  entryPoints: ["channel", "city", "home", "homes", "status", "worklist"].map((page) => `src/${page}.js`),
+  entryPoints: ["channel", "city", "differences", "home", "homes", "status", "worklist"].map((page) => `src/${page}.js`),
   entryNames: "[name]-[hash]", chunkNames: "shared-[hash]", format: "esm", splitting: true,
 });
 const rest = await build({ ...common, entryPoints: ["src/theme.js", "src/style.css"], entryNames: "[name]-[hash]", format: "iife" });

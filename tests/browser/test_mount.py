@@ -51,7 +51,7 @@ def app() -> FastAPI:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/home/", "/home/H-000001", "/home/a%3Cb", "/worklist", "/channel/E-1", "/status"]
+    "path", ["/", "/home/", "/home/H-000001", "/home/a%3Cb", "/worklist", "/channel/E-1", "/differences", "/status"]
 )
 def test_a_page_may_load_only_from_its_own_server(app: FastAPI, path: str) -> None:
     status, headers, body = ask(app, path)

@@ -2,8 +2,8 @@
 
 import { post } from "./api.js";
 import { element, one, write } from "./dom.js";
-import { instant } from "./time.js";
-import { count, number } from "./units.js";
+import { plural } from "./plural.js";
+import { number } from "./units.js";
 
 export const ACTIONS = {
   interpolate: { word: "Interpolate", key: "i", says: "A straight line between the values on both sides." },
@@ -127,8 +127,6 @@ function diffTable(found) {
 
 const short = (text) => text.slice(0, 16).replace("T", " ") + "Z";
 const signed = (value) => (Number(value) > 0 ? `+${number(Number(value))}` : number(Number(value)));
-export const plural = (n, word) => `${count(n)} ${word}${Number(n) === 1 ? "" : "s"}`;
-export const ageOf = (row, now) => now - instant(row.opened);
 
 dialog.addEventListener("submit", async (event) => {
   event.preventDefault();

@@ -52,6 +52,8 @@ export function watchConnection(retry) {
   show();
 }
 
+one("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" }); // on a phone the pages scroll sideways
+
 // --- keys -----------------------------------------------------------------------------------------------------------
 
 const keys = new Map();

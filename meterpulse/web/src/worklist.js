@@ -3,10 +3,11 @@
 import "./chart.js";
 import "./spark.js";
 import { address, get, now } from "./api.js";
-import { ACTIONS, assign, decide, plural, undo } from "./deciding.js";
+import { ACTIONS, assign, decide, undo } from "./deciding.js";
 import { all, element, one, segmented, typing, write } from "./dom.js";
 import { onKey, search, stamp, watchConnection } from "./frame.js";
 import { showLedger } from "./ledger.js";
+import { plural } from "./plural.js";
 import { state } from "./state.js";
 import { HOUR, isoTime } from "./time.js";
 import { count, number } from "./units.js";
