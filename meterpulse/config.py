@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -154,6 +155,29 @@ class Batch(Section):
     max_bytes: int = Field(2 << 30, ge=16 << 20)
 
 
+class VeeGroup(Section):
+    """What is judged and estimated otherwise than by default, for the channels that fit all of its conditions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: str = Field(min_length=1, max_length=100)
+    priority: int = Field(0, ge=-1000, le=1000)
+    utilities: tuple[Literal["electricity", "gas", "water"], ...] = ()
+    classes: tuple[Literal["household", "business"], ...] = ()
+    channels: tuple[str, ...] = ()
+    from_: date | None = Field(None, alias="from")
+    until: date | None = None
+    rules: dict[str, dict[str, Any]] = {}
+    order: tuple[str, ...] | None = None
+    estimators: dict[str, dict[str, Any]] = {}
+
+
+class Vee(Section):
+    """Validation, estimation and editing."""
+
+    groups: tuple[VeeGroup, ...] = ()
+
+
 class Stores(Section):
     """Where closed windows wait to be read."""
 
@@ -276,6 +300,7 @@ class Config(BaseSettings):
     speed: Speed = Speed()
     lake: Lake = Lake()
     batch: Batch = Batch()
+    vee: Vee = Vee()
     stores: Stores = Stores()
     registry: Registry = Registry()
     worklist: Worklist = Worklist()
@@ -382,10 +407,11 @@ def _put(values: dict[str, Any], name: str, value: Any) -> None:
 
 def _explain(problem: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
-    where = origins.get(name, "")
+    where = origins.get(name, "") or origins.get(".".join(str(part) for part in problem["loc"][:2]), "")
     place = f" (from {where})" if where and where != "default" else ""
     if problem["type"] == "extra_forbidden":
-        known = [known for known, _ in settings(Config())] + list(Config.model_fields)
+        groups = [f"vee.groups.{field.alias or name}" for name, field in VeeGroup.model_fields.items()]
+        known = [known for known, _ in settings(Config())] + list(Config.model_fields) + groups
         return f"{name}: no such setting{place}{_near(name, known)}; `meterpulse config show` lists them"
     said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "takes")
     return f"{name} = {problem['input']!r}: {said}{place}"

@@ -39,6 +39,7 @@ from meterpulse.serving.usage import UsageReader
 from meterpulse.sources import Sources
 from meterpulse.speed.runner import Keeper, Runner
 from meterpulse.stores import Store
+from meterpulse.vee.groups import VeeSettings
 from meterpulse.worklist import Desk
 
 _log = logging.getLogger("meterpulse")
@@ -55,6 +56,7 @@ class Pipeline:
     def __init__(self, config: Config, *, clock: Any = None):
         self.config, self.data = config, Path(config.data)
         self.clock = clock or (lambda: int(time.time() * 1000))
+        self.vee = VeeSettings.of(config.vee.groups)
         self.data.mkdir(parents=True, exist_ok=True)
         self._claim()
         self.alarms: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from meterpulse.cli.options import Data, Json
@@ -20,10 +22,11 @@ def show(data: Data = None, as_json: Json = False) -> None:
     from meterpulse.config import load_with_origins, settings
 
     config, origins = load_with_origins({"data": data})
-    rows = [
-        (name, value if isinstance(value, int | float | tuple | None) else str(value), origins[name])
-        for name, value in settings(config)
-    ]
+    if config.vee.groups:
+        from meterpulse.vee.groups import VeeSettings
+
+        VeeSettings.of(config.vee.groups)  # says what is wrong with them, as the start does
+    rows = [(name, _plain(value), origins[name]) for name, value in settings(config)]
     if as_json:
         put_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
     else:
@@ -31,3 +34,12 @@ def show(data: Data = None, as_json: Json = False) -> None:
             [(name, "none" if value is None else str(value), origin) for name, value, origin in rows],
             ["setting", "value", "origin"],
         )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it."""
+    if isinstance(value, tuple):
+        return tuple(_plain(part) for part in value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return value if isinstance(value, int | float | None) else str(value)
