@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from meterpulse.client import ARROW, Client
@@ -67,8 +67,8 @@ class Backing(Protocol):
     def settle(self, timeout_seconds: float) -> bool:
         """Wait until every accepted reading is in the answers; whether that came about in time."""
 
-    def rebuild(self, days: Sequence[str] | None, everything: bool) -> dict[str, Any]:
-        """Rebuild days from the lake: these, the dirty ones (None), or every one."""
+    def rebuild(self, wanted: Mapping[str, Any], told: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Rebuild days from the lake: `days`, from `start` to `end`, `all`, else the dirty ones. `told` hears of the progress."""
 
     def quarantine(self, after: int, limit: int) -> dict[str, Any]:
         """Refused rows with key > `after`."""
@@ -159,8 +159,13 @@ class Served:
             time.sleep(0.25)
         return False
 
-    def rebuild(self, days: Sequence[str] | None, everything: bool) -> dict[str, Any]:
-        return self._client.post("/v1/rebuild", json.dumps({"days": days, "all": everything}).encode())
+    def rebuild(self, wanted: Mapping[str, Any], told: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        began = time.monotonic()
+        plan = self._client.post("/v1/rebuild", json.dumps({**wanted, "wait_seconds": 0}).encode())
+        while plan["left"]:
+            told(plan)
+            plan = self._client.get_json(f"/v1/rebuild/{plan['number']}", {"wait_seconds": 1})
+        return plan | {"seconds": round(time.monotonic() - began, 3)}
 
     def quarantine(self, after: int, limit: int) -> dict[str, Any]:
         return self._client.get_json("/v1/quarantine", {"after": max(after, 0), "limit": limit})
@@ -239,10 +244,15 @@ class Opened:
     def settle(self, timeout_seconds: float) -> bool:
         return self._pipeline.settle(timeout_seconds)
 
-    def rebuild(self, days: Sequence[str] | None, everything: bool) -> dict[str, Any]:
-        from meterpulse.serving.http import rebuild_days
+    def rebuild(self, wanted: Mapping[str, Any], told: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        from meterpulse.serving.rebuilds import Wanted, plan_of, rebuild_days
 
-        return rebuild_days(self._pipeline, None if days is None else list(days), everything)
+        began = time.monotonic()
+        plan = rebuild_days(self._pipeline, Wanted(**wanted, wait_seconds=0))
+        while plan["left"]:
+            told(plan)
+            plan = plan_of(self._pipeline, plan["number"], 1)
+        return plan | {"seconds": round(time.monotonic() - began, 3)}
 
     def quarantine(self, after: int, limit: int) -> dict[str, Any]:
         from meterpulse.serving.http import quarantine_page

@@ -8,6 +8,7 @@ Every setting has a heading in docs/how-to/configure.md (a test holds that), and
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
@@ -146,13 +147,22 @@ class Lake(Section):
     commit_seconds: int = Field(10, ge=1, le=3600)
 
 
+def _is_clock(text: str) -> str:
+    if text != "off" and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
+        raise ValueError("takes a time of day such as 02:30, or the word off")
+    return text
+
+
 class Batch(Section):
-    """The rebuild of dirty days."""
+    """The rebuild of dirty days, and of the newest days every night."""
 
     engine: Annotated[str, engine_of("batch")] = "embedded"
     quiet_seconds: int = Field(2, ge=0, le=3600)
     threads: int = Field(2, ge=1, le=64)
     max_bytes: int = Field(2 << 30, ge=16 << 20)
+    nightly: Annotated[str, AfterValidator(_is_clock)] = "02:30"
+    nightly_days: int = Field(2, ge=1, le=400)
+    zone: Annotated[str, AfterValidator(_is_zone)] = "UTC"
 
 
 class VeeGroup(Section):
@@ -264,6 +274,7 @@ class Retention(Section):
 
     readings: Keep = "forever"
     quarantine: Keep = "90d"
+    differences: Keep = "2y"
     usage_5m: Keep = "30d"
     usage_1h: Keep = "forever"
     usage_1d: Keep = "forever"

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from meterpulse.batch import DayReport
 from meterpulse.batch.differences import CAUSES, Compared, of_day
 from meterpulse.batch.embedded import rebuild
 from meterpulse.batch.lakeday import LakeDay
+from meterpulse.batch.plans import Plans
 from meterpulse.lake import CorruptFile
 from meterpulse.lakeworker import LakeDown
 from meterpulse.model.memory import give_back
@@ -48,16 +50,21 @@ class Rebuilder:
         }
         self._lock = threading.Lock()  # one rebuild at a time
         self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self.plans = Plans(pipeline.store)
         self._thread = threading.Thread(target=self._run, name="batch", daemon=True)
         self._thread.start()
 
     def summary(self) -> dict[str, Any]:
         """The newest rebuilds and the one that runs."""
-        recent = [
-            {"day": day_text(r.day), "rows": r.rows, "effective": r.effective, "seconds": round(r.seconds, 3)}
-            for r in self._recent[-5:]
-        ]
-        return {"done": len(self._recent), "running": self._progress, "recent": recent}
+        recent = [_shape(report) for report in self._recent[-5:]]
+        return {"done": len(self._recent), "running": self._progress, "plan": self.plans.summary(), "recent": recent}
+
+    def plan(self, what: str, days: Sequence[int]) -> int:
+        """Days to rebuild, dirty or not, one after the other; the plan's number."""
+        number = self.plans.add(what, days, self._p.clock())
+        self._wake.set()
+        return number
 
     def differences(self) -> dict[str, int]:
         """How many windows batch has answered otherwise than speed, by cause; all that are kept."""
@@ -127,6 +134,20 @@ class Rebuilder:
                 p.store.write([], notes={f"day/{day}": b"1"})
             return report
 
+    def forget_differences(self, before: int) -> None:
+        """Those of UTC days before this one, and which windows speed had answered then."""
+        with self._p.engine.lock:
+            held = [day for day in self._p.engine.held if day < before]
+        old = [day for day in self._causes if day < before]
+        notes = [name for day in old for name in self._p.store.notes(f"difference/{day}/")]
+        gone = [*notes, *(f"differing/{day}" for day in old), *(f"held/{day}" for day in held)]
+        if gone:
+            self._p.store.write([], notes=dict.fromkeys(gone, b""))
+            self._causes = {day: told for day, told in self._causes.items() if day >= before}
+            with self._p.engine.lock:
+                for day in held:
+                    del self._p.engine.held[day]
+
     def _compared(self, day: int, lake_end: int) -> Compared:
         """What the day is compared with. What the lake holds already and speed has not looked at yet could not be told from a
         defect, so it is waited for."""
@@ -180,11 +201,16 @@ class Rebuilder:
 
     def _run(self) -> None:
         step_back(CARRYING)
-        while not self._stopping.wait(0.2):
+        while not self._stopping.is_set():
+            self._wake.wait(0.2)
+            self._wake.clear()
             p = self._p
             if not p.runner.ready.is_set() or not p.lake.started.is_set():
                 continue
-            for day in self._due():
+            due = self._due()
+            if not due:
+                self._planned_one()
+            for day in due:
                 if self._stopping.is_set():
                     return
                 if p.store.note(f"sealed/{day}"):
@@ -218,6 +244,38 @@ class Rebuilder:
                 if len(self._not_before) > 10_000:
                     self._not_before.clear()
 
+    def _planned_one(self) -> None:
+        """The next day of a plan, while nothing is dirty."""
+        p, batch = self._p, self._p.config.batch
+        try:
+            self.plans.begin_night(batch.nightly, batch.zone, batch.nightly_days, self._kept_days, p.clock())
+            planned = self.plans.next()
+            if planned is None or self._stopping.is_set():
+                return
+            number, day = planned
+            self.plans.finished(number, day, self._became(day))
+            self._wake.set()
+        except (
+            _Stopped,
+            OSError,
+        ):  # stopping, or the lake is being started again, or the disk is full: the day is still planned
+            return
+
+    def _became(self, day: int) -> dict[str, Any] | str:
+        try:
+            return _shape(self.rebuild(day))
+        except (_Stopped, LakeDown):
+            raise
+        except Exception as error:
+            if self._stopping.is_set():
+                raise _Stopped from error
+            _log.exception("rebuild of %s failed", day_text(day))
+            self._p.alarm(f"rebuild of {day_text(day)} failed: {error}")
+            return str(error)
+
+    def _kept_days(self) -> list[int]:
+        return [day for day in self._p.lake.ask("days") if not self._p.store.note(f"sealed/{day}")]
+
     def _forget_damage(self, day: int) -> None:
         """What is damaged and cannot be made again is unknown from now on; it must not bar the way to the rest."""
         lost = [error for error in self._p.store.verify() if error.start_ms // DAY_MS == day]
@@ -231,7 +289,17 @@ class Rebuilder:
     def stop(self) -> None:
         """Soon: a rebuild that is cut short leaves its day dirty, and the next start does it again."""
         self._stopping.set()
+        self._wake.set()
         self._thread.join(2)
+
+
+def _shape(report: DayReport) -> dict[str, Any]:
+    return {
+        "day": day_text(report.day),
+        "rows": report.rows,
+        "effective": report.effective,
+        "seconds": round(report.seconds, 3),
+    }
 
 
 class _Stopped(Exception):

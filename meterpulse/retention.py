@@ -49,6 +49,7 @@ class Retention:
         """Everything that is due now."""
         self._expire_views()
         self._expire_quarantine()
+        self._expire_differences()
         for day in self._p.lake.ask("days"):
             if self._stopping.is_set():
                 return
@@ -76,6 +77,11 @@ class Retention:
         old = [row.key for row in self._p.log.quarantined(0, 50_000) if row.received_ms < self._p.clock() - keep]
         if old:
             self._p.log.release(old)
+
+    def _expire_differences(self) -> None:
+        keep = self._p.config.retention.keep_ms("differences")
+        if keep is not None:
+            self._p.rebuilder.forget_differences(utc_day(self._p.clock() - keep))
 
     def _drop_or_compact(self, day: int) -> None:
         keep = self._keep_readings_ms()

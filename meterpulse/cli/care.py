@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from meterpulse.cli.options import Data, Json, Url, city, settings
-from meterpulse.cli.output import FAILURE, FINDINGS, put_facts, put_json, put_table, say
+from meterpulse.cli.output import FAILURE, FINDINGS, complain, progress, put_facts, put_json, put_table, say
 
 _quarantine = typer.Typer(no_args_is_help=True, help="Rows that did not count: look, replay, export.")
 _PAGE = 1000
@@ -50,17 +50,35 @@ def rebuild(
     day: Annotated[list[str] | None, typer.Option(help="A UTC day such as 2026-03-08; may be repeated.")] = None,
     dirty: Annotated[bool, typer.Option("--dirty", help="The days that are dirty (this is the default).")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Every day of the lake.")] = False,
+    start: Annotated[str | None, typer.Option(help="The first UTC day, with or without --end.")] = None,
+    end: Annotated[str | None, typer.Option(help="The last UTC day.")] = None,
     as_json: Json = False,
     data: Data = None,
     url: Url = None,
 ) -> None:
-    """Compute days anew from the lake. Rebuilding a day twice gives the same day."""
-    if sum((bool(day), dirty, everything)) > 1:
-        raise typer.BadParameter("choose one of --day, --dirty and --all")
-    _check_days(day or [])
-    with city(data, url) as place:
-        answer = place.backing.rebuild(day or None, everything)
-    put_json(answer) if as_json else put_facts(answer)
+    """Compute days anew from the lake. Rebuilding a day twice gives the same day; what was stopped goes on at the next start."""
+    if sum((bool(day), dirty, everything, bool(start or end))) > 1:
+        raise typer.BadParameter("choose one of --day, --dirty, --all, and --start with --end")
+    _check_days([*(day or []), *(text for text in (start, end) if text)])
+    wanted = {"days": day or None, "start": start, "end": end, "all": everything}
+    with city(data, url) as place, progress("rebuilding", None) as bar:
+        seen = 0
+
+        def told(plan: dict[str, Any]) -> None:
+            nonlocal seen
+            bar.of(plan["total"])
+            bar.advance(plan["total"] - plan["left"] - seen, f"rebuilding {plan['next']}")
+            seen = plan["total"] - plan["left"]
+
+        answer = place.backing.rebuild({name: value for name, value in wanted.items() if value}, told)
+    if as_json:
+        put_json(answer)
+    else:
+        put_table([list(report.values()) for report in answer["days"]], ["day", "rows", "effective", "seconds"])
+    for failed, why in answer["failed"].items():
+        complain(f"{failed}: {why}")
+    if answer["failed"]:
+        raise typer.Exit(FAILURE)
 
 
 def _check_days(days: list[str]) -> None:

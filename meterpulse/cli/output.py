@@ -89,6 +89,11 @@ class Progress:
     def __init__(self, bar: Any, task: Any):
         self._bar, self._task = bar, task
 
+    def of(self, total: float) -> None:
+        """How many units there are, once that is known."""
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
     def advance(self, by: float, text: str | None = None) -> None:
         """Move on by so many units; `text` replaces the description."""
         if self._bar is not None:

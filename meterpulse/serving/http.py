@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,13 +21,14 @@ from meterpulse.ingest import REASONS, Decoded, Rejected
 from meterpulse.model.channel import Channel, ChannelError
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
-from meterpulse.model.window import day_of_text, day_text, iso
+from meterpulse.model.window import iso
 from meterpulse.serving import imports, queries
 from meterpulse.serving.answers import MEDIA, as_bytes, as_json_together, table_bytes
 from meterpulse.serving.deskapi import add_desk
 from meterpulse.serving.differences import add_differences
 from meterpulse.serving.intake import PATH, Intake
 from meterpulse.serving.live import Rate, events, live_status
+from meterpulse.serving.rebuilds import add_rebuilds
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
@@ -81,6 +81,7 @@ def create_app(
     add_desk(app, p)
     add_differences(app, p)
     imports.add_to(app, p)
+    add_rebuilds(app, p)
     _operations(app, p, rate)
     _document_readings(app)
     return app
@@ -344,13 +345,6 @@ def _operations(app: FastAPI, p: Pipeline, rate: Rate) -> None:
             orjson.dumps({**p.status(), "readings_per_second": rate.value()}), media_type="application/json"
         )
 
-    @app.post("/v1/rebuild")
-    async def rebuild(
-        days: Annotated[list[str] | None, Body(embed=True)] = None, all: Annotated[bool, Body(embed=True)] = False
-    ) -> dict[str, Any]:
-        """Rebuild days from the lake: these (UTC), the dirty ones, or all."""
-        return await asyncio.to_thread(rebuild_days, p, days, all)
-
     @app.post("/v1/compact")
     async def compact() -> dict[str, Any]:
         """Merge the small files of every day into large sorted ones."""
@@ -374,28 +368,6 @@ def _operations(app: FastAPI, p: Pipeline, rate: Rate) -> None:
     def measured() -> Response:
         """In the Prometheus text format."""
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
-
-
-def rebuild_days(p: Pipeline, days: list[str] | None, everything: bool) -> dict[str, Any]:
-    """Raises Problem 422 for a text that is no day."""
-    if days is not None:
-        try:
-            wanted = [day_of_text(text) for text in days]
-        except (ValueError, TypeError):
-            raise Problem(422, "day", "Not a day", "days takes UTC days such as 2026-03-08.") from None
-    else:
-        if everything:
-            p.lake.ask("flush", to=p.log.end, timeout_seconds=600)  # days that are only logged so far are days too
-        wanted = p.lake.ask("days") if everything else sorted(p.engine.marks)
-    began = time.perf_counter()
-    reports = [p.rebuilder.rebuild(day) for day in wanted]
-    return {
-        "days": [
-            {"day": day_text(r.day), "rows": r.rows, "effective": r.effective, "seconds": round(r.seconds, 3)}
-            for r in reports
-        ],
-        "seconds": round(time.perf_counter() - began, 3),
-    }
 
 
 class _Metrics:

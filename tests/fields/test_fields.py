@@ -18,8 +18,8 @@ from meterpulse.config import load
 from meterpulse.model.channel import Channel
 from meterpulse.pipeline import Pipeline
 from meterpulse.serving.answers import as_json
-from meterpulse.serving.http import rebuild_days
 from meterpulse.serving.queries import UsageQuery, usage
+from meterpulse.serving.rebuilds import Wanted, rebuild_days
 
 CASES = sorted(p.parent.name for p in Path(__file__).parent.glob("*/case.json"))
 
@@ -48,7 +48,7 @@ def test_field(name, tmp_path):
                 assert p.settle(30)
         assert p.settle(30)
         check(p, case)
-        rebuild_days(p, None, True)
+        assert not rebuild_days(p, Wanted(all=True))["failed"]
         check(p, case)
 
 

@@ -17,8 +17,8 @@ from meterpulse.config import Config, load
 from meterpulse.model.channel import Channel
 from meterpulse.pipeline import Pipeline
 from meterpulse.serving.answers import as_json
-from meterpulse.serving.http import rebuild_days
 from meterpulse.serving.queries import UsageQuery, usage
+from meterpulse.serving.rebuilds import Wanted, rebuild_days
 
 NDJSON = "application/x-ndjson"
 SCALE = {"kWh": 10**6, "m3": 10**6, "L": 10**3}  # thousandths of the base unit in one
@@ -137,7 +137,7 @@ class City:
 
     def rebuild_all(self) -> None:
         """Batch recomputes everything it may."""
-        rebuild_days(self.pipeline, None, True)
+        assert not rebuild_days(self.pipeline, Wanted(all=True))["failed"]
 
     def answer(self, grain: str, **who: str) -> dict[datetime | date, Row]:
         """What /v1/usage says, in thousandths, keyed as the oracle does."""
