@@ -20,6 +20,7 @@ from meterpulse.pipeline import Pipeline
 from meterpulse.serving.answers import as_json
 from meterpulse.serving.queries import UsageQuery, usage
 from tests.services import require
+from tests.services.tap import Tap
 
 pytestmark = pytest.mark.slow
 NOW = 1_772_841_600_000  # 2026-03-07T00:00:00Z
@@ -190,29 +191,65 @@ time.sleep(600)
 """
 
 
+class Meter:
+    """Sends readings one after the other, and again what the broker may have forgotten."""
+
+    def __init__(self, url: str):
+        self._url, self.sent = url, 0
+        self._link = publisher(url)
+
+    def send(self, count: int) -> None:
+        """Done when the broker has them."""
+        publish(self._link, [("meterpulse/readings/a", reading(self.sent + n)) for n in range(count)])
+        self.sent += count
+
+    def again(self, since: int) -> None:
+        """After the broker's end, which forgets its last second."""
+        self._link.close()
+        self._link = publisher(self._url)
+        publish(self._link, [("meterpulse/readings/a", reading(n)) for n in range(since, self.sent)])
+
+    def close(self) -> None:
+        self._link.close()
+
+
 @pytest.mark.crash
-def test_killed_while_messages_pour_in_we_lose_none_and_count_none_twice(broker, city, tmp_path):
-    meter, data = publisher(broker.url), tmp_path / "data"
+def test_whoever_is_killed_what_we_acknowledged_is_stored_and_everything_counts_once(broker, city, tmp_path):
     ahead = publisher(broker.url, "meterpulse")  # a session, so that what is sent before we are up waits for us
     ahead.subscribe(["meterpulse/readings/#"], Retained.once)
     ahead.close()
+    meter, tap, data = Meter(broker.url), Tap(broker.port), tmp_path / "data"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    total = 0
-    for life in range(3):
+    for life in range(2):
         child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(data), broker.url, str(NOW)], stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-c", _CHILD, str(data), tap.url, str(NOW)], stdout=subprocess.PIPE, env=environment
         )
         assert child.stdout and child.stdout.readline() == b"up\n"
-        for _ in range(8 + 5 * life):
-            publish(meter, [("meterpulse/readings/a", reading(total + n)) for n in range(20)])
-            total += 20
+        since = meter.sent
+        for _ in range(12):
+            meter.send(10)
+        if life == 1:
+            wait_for(lambda: len(tap.acknowledged) > 60)
+            broker.kill()
+            broker.start()
+            meter.again(since)
+            meter.send(50)
+            wait_for(lambda: reading(meter.sent - 1) in tap.acknowledged, 30)
         child.kill()
         child.wait()
         child.stdout.close()
+    acknowledged = {json.loads(payload)["quantity"] for payload in tap.acknowledged}
+    with Pipeline.open(load({"data": str(data)}), clock=lambda: NOW) as survivor:
+        stored = quantities(survivor)
+    assert len(acknowledged) > 100
+    assert {round(1_000_000 * float(quantity)) for quantity in acknowledged} <= set(stored)
     pipeline = city(broker.url)
-    wait_for(lambda: set(quantities(pipeline)) == set(thousandths(*range(total))), 30)
-    assert counted(pipeline) == total
+    wait_for(lambda: set(quantities(pipeline)) == set(thousandths(*range(meter.sent))), 30)
+    assert counted(pipeline) == meter.sent
+    assert not list(pipeline.log.quarantined())
+    assert len(tap.delivered) > len(set(tap.delivered))  # the broker did send again
     meter.close()
+    tap.close()
 
 
 def test_devices_are_understood_and_introduced(broker, city):
