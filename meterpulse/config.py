@@ -109,6 +109,12 @@ class Kafka(Section):
 
     servers: str | None = None
     client_properties: Path | None = None
+    sasl_password: SecretStr | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there are brokers to reach."""
+        return self.servers is not None
 
 
 class LogKafka(Kafka):
@@ -235,9 +241,22 @@ class Mqtt(Broker):
     time_zone: Annotated[str, AfterValidator(_is_zone)] = "UTC"
 
 
+class IngestKafka(Kafka):
+    """Readings from topics of a Kafka cluster."""
+
+    topics: tuple[str, ...] = Field(("electricity", "gas", "water"), min_length=1)
+    group: str = Field("meterpulse", min_length=1, max_length=100)
+    start: Literal["earliest", "latest"] = "earliest"
+    unknown_channels: Literal["quarantine", "register"] = "quarantine"
+    time_zone: Annotated[str, AfterValidator(_is_zone)] = "UTC"
+    avro_schema: Path | None = None
+    quarantine_topic: str | None = Field(None, pattern=r"^[a-zA-Z0-9._-]{1,249}$")
+
+
 class Ingest(Section):
     """Where readings come from besides HTTP: one section per source."""
 
+    kafka: IngestKafka = IngestKafka()
     mqtt: Mqtt = Mqtt()
 
 

@@ -114,8 +114,10 @@ class Running:
             self._thread.join(10)
 
     def status(self) -> dict[str, Any]:
-        """Counters since the start. `lag` is what the origin still holds for us, null where it does not tell."""
-        counts = self._counts
+        """Counters since the start. `lag` is what the origin still holds for us, null where it does not tell; `parts` how far
+        each of its parts is read, where it has such."""
+        counts, parts = self._counts, self.source.parts()
+        told = {"parts": parts} if parts else {}
         return {
             "name": self.name,
             "state": self.state,
@@ -127,6 +129,7 @@ class Running:
             "last_received": None if counts.newest_ms is None else iso(counts.newest_ms),
             "last_error": counts.error,
             "last_error_at": None if counts.error_ms is None else iso(counts.error_ms),
+            **told,
         }
 
     def _run(self) -> None:

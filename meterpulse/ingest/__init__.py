@@ -117,3 +117,7 @@ class Source(ABC):
     def lag(self) -> int | None:
         """Messages that the origin still holds for us; None where it does not tell."""
         return None
+
+    def parts(self) -> list[dict[str, Any]]:
+        """How far each part of the origin (a topic's partition) is read, where it has parts."""
+        return []

@@ -31,12 +31,21 @@ class KafkaDown(OSError):
 
 
 class Connection:
-    """The settings of a client. `properties` is a file of librdkafka's properties, `name=value` a line, # for comments."""
+    """The settings of a client. `properties` is a file of librdkafka's properties, `name=value` a line, # for comments;
+    `password` is that of SASL, where it is not in the file. `is_lost`: no broker could be reached at some time."""
 
-    def __init__(self, servers: str, properties: Path | None = None):
-        self.servers = servers
+    def __init__(self, servers: str, properties: Path | None = None, password: str | None = None):
+        self.servers, self.is_lost = servers, False
         self._given = read_properties(properties) if properties else {}
+        if password is not None:
+            self._given["sasl.password"] = password
         self._said = ""
+
+    @classmethod
+    def of(cls, settings: Any) -> Connection:
+        """Of a section of the configuration (config.Kafka) that has servers. Raises OSError, ValueError."""
+        secret = settings.sasl_password
+        return cls(settings.servers, settings.client_properties, None if secret is None else secret.get_secret_value())
 
     def client(self, **own: Any) -> dict[str, Any]:
         """The configuration of one client; names of `own` have _ for Kafka's dots."""
@@ -57,6 +66,7 @@ class Connection:
 
     def _hear(self, error: KafkaError) -> None:
         self._said = error.str()
+        self.is_lost |= error.code() == KafkaError._ALL_BROKERS_DOWN
         _log.debug("%s", error)
 
     def down(self, what: str) -> KafkaDown:
@@ -84,6 +94,7 @@ def _passes(error: KafkaError) -> bool:
         KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REQUEST_TIMED_OUT, KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.CONCURRENT_TRANSACTIONS,
         KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.OFFSET_NOT_AVAILABLE, KafkaError.NETWORK_EXCEPTION,
+        KafkaError._DESTROY,  # a broker's connection was given up while it was asked
     )  # fmt: skip
 
 

@@ -337,7 +337,7 @@ def connection_of(settings: Settings) -> Connection:
     """Raises ValueError where the settings do not say which brokers."""
     if not settings.kafka.servers:
         raise ValueError("log.engine = 'kafka' needs log.kafka.servers, such as 'broker-1:9092,broker-2:9092'")
-    return Connection(settings.kafka.servers, settings.kafka.client_properties)
+    return Connection.of(settings.kafka)
 
 
 def _row(found: Numbered) -> Quarantined:
