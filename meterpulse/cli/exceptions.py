@@ -28,6 +28,7 @@ from meterpulse.cli.output import put_csv, put_facts, put_json, put_table, say
 _exceptions = typer.Typer(no_args_is_help=True, help="The work list: what rules found wrong, waiting for a decision.")
 _COLUMNS = (
     "number", "rule", "channel", "start", "end", "quantity", "unit", "weight", "state", "assignee", "resolution", "change",
+    "words",
 )  # fmt: skip
 
 
@@ -54,6 +55,9 @@ def exceptions_list(
     channel: Channel = None,
     start: Start = None,
     end: End = None,
+    opened_before: Annotated[
+        str | None, typer.Option(help="Only what has waited since before this time, with an offset.")
+    ] = None,
     sort: Annotated[str, typer.Option(help="weight (the heaviest first), age or newest.")] = "weight",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     as_json: Json = False,
@@ -63,7 +67,8 @@ def exceptions_list(
 ) -> None:
     """The work list: what rules found wrong, the heaviest first."""
     asked = {"rule": rule, "utility": utility, "area": area, "assignee": assignee, "channel": channel, "start": start,
-             "end": end, "state": None if state == "all" else state, "sort": sort, "limit": limit}  # fmt: skip
+             "end": end, "opened_before": opened_before, "state": None if state == "all" else state, "sort": sort,
+             "limit": limit}  # fmt: skip
     with city(data, url) as place:
         page = place.backing.desk("exceptions", asked)
     if as_json:

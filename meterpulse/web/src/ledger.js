@@ -2,30 +2,33 @@
 
 import { address, get } from "./api.js";
 import { element, one, write } from "./dom.js";
-import { count } from "./units.js";
+import { plural } from "./plural.js";
 
 const MOST = 20;
 
 /** Fills the card; `takeBack(change, name)` undoes one. `channel` narrows it to what concerns a channel. */
 export async function showLedger(takeBack, channel = null) {
   const box = one("[data-ledger]");
-  let found;
-  try {
-    found = (await get(address("/v1/edits", { limit: MOST, channel }))).changes;
-  } catch (error) {
-    write(box, `The decisions can't be read: ${error.message}.`);
-    return;
-  }
-  if (!found.length) {
-    box.replaceChildren(element("p", { class: "chart-empty" }, "Nobody has decided anything yet."));
-    return;
-  }
-  box.replaceChildren(element("ol", { class: "ledger" }, ...found.map((change) => entry(change, takeBack))));
+  const list = element("ol", { class: "ledger" });
+  const more = element("button", { type: "button", class: "quiet", ".onclick": () => add() }, "Show older ones");
+  let before = null;
+  const add = async () => {
+    try {
+      const found = await get(address("/v1/edits", { limit: MOST, channel, before }));
+      list.append(...found.changes.map((change) => entry(change, takeBack)));
+      before = found.next;
+      if (!list.children.length) box.replaceChildren(element("p", { class: "chart-empty" }, "Nobody has decided anything yet."));
+      else box.replaceChildren(list, ...(before === null ? [] : [more]));
+    } catch (error) {
+      write(box, `The decisions can't be read: ${error.message}.`);
+    }
+  };
+  await add();
 }
 
 function entry(change, takeBack) {
   const about = [change.channels.slice(0, 3).join(", "), change.channels.length > 3 ? "…" : ""].join("");
-  const what = change.undoes ? `undid change ${change.undoes}` : `${change.action}${change.values ? `, ${count(change.values)} values` : ""}`;
+  const what = change.undoes ? `undid change ${change.undoes}` : `${change.action}${change.values ? `, ${plural(change.values, "value")}` : ""}`;
   const undoable = !change.undoes && !change.undone;
   return element("li", { "data-undone": change.undone !== null },
     element("span", { class: "number" }, `#${change.change}`),

@@ -67,7 +67,8 @@ function show() {
   write(one("[data-sentence]"), total ? `${plural(total, "exception")}, worth ${number(weight)} in all` : "");
   showRules();
   showChoices();
-  cursor = Math.min(cursor, Math.max(0, page.exceptions.length - 1));
+  const shown = page.exceptions.findIndex((row) => String(row.number) === state.get("n"));
+  cursor = shown >= 0 ? shown : Math.min(cursor, Math.max(0, page.exceptions.length - 1));
   list.replaceChildren(...page.exceptions.map((row) => rowOf(row, { chosen: chosen.has(row.number), now: now() })));
   if (total) one("[data-empty]").hidden = true;
   else if (isNarrow()) showEmpty("None of that kind", "Nothing matches these filters.", element("button", { type: "button", class: "quiet", ".onclick": widen }, "Show all that wait"));
