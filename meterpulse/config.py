@@ -189,8 +189,9 @@ class VeeGroup(Section):
 
 
 class Vee(Section):
-    """Validation, estimation and editing."""
+    """Validation, estimation, editing: the record of effective values."""
 
+    record: bool = True
     groups: tuple[VeeGroup, ...] = ()
 
 

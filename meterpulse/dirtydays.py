@@ -17,14 +17,16 @@ from meterpulse.batch.differences import CAUSES, Compared, of_day
 from meterpulse.batch.embedded import rebuild
 from meterpulse.batch.lakeday import LakeDay
 from meterpulse.batch.plans import Plans
+from meterpulse.batch.record import RecordReport
 from meterpulse.lake import CorruptFile
 from meterpulse.lakeworker import LakeDown
 from meterpulse.model.memory import give_back
 from meterpulse.model.priority import CARRYING, step_back
 from meterpulse.model.problem import Problem
-from meterpulse.model.window import DAY_MS, day_text
+from meterpulse.model.window import DAY_MS, day_text, utc_day
+from meterpulse.recording import Recording
 from meterpulse.speed.embedded import LONG_AGO
-from meterpulse.stores import BLOCK
+from meterpulse.stores import BLOCK, CorruptChunk
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
@@ -48,23 +50,50 @@ class Rebuilder:
         self._causes = {
             int(name.split("/")[1]): json.loads(told) for name, told in pipeline.store.notes("differing/").items()
         }
+        self._record_not_before = 0.0
         self._lock = threading.Lock()  # one rebuild at a time
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self.plans = Plans(pipeline.store)
+        self.recording = Recording(pipeline)
         self._thread = threading.Thread(target=self._run, name="batch", daemon=True)
         self._thread.start()
 
     def summary(self) -> dict[str, Any]:
         """The newest rebuilds and the one that runs."""
         recent = [_shape(report) for report in self._recent[-5:]]
-        return {"done": len(self._recent), "running": self._progress, "plan": self.plans.summary(), "recent": recent}
+        records = self.recording.summary()
+        plan = self.plans.summary()
+        return {
+            "done": len(self._recent),
+            "running": self._progress,
+            "plan": plan,
+            "records": records,
+            "recent": recent,
+        }
 
     def plan(self, what: str, days: Sequence[int]) -> int:
         """Days to rebuild, dirty or not, one after the other; the plan's number."""
         number = self.plans.add(what, days, self._p.clock())
         self._wake.set()
         return number
+
+    def record(self, day: int) -> RecordReport:
+        """Makes the record of a UTC day now, from what is in the store: measured, validated, estimated, edited."""
+        with self._lock:
+            self._progress = {"day": day_text(day), "of": "record"}
+            try:
+                return self.recording.record(day, self._install)
+            finally:
+                self._progress = None
+                give_back()
+
+    def record_due(self) -> list[RecordReport]:
+        """Every day whose record is missing or not up to date, now."""
+        made = []
+        while due := self.recording.due():
+            made.append(self.record(due[0]))
+        return made
 
     def differences(self) -> dict[str, int]:
         """How many windows batch has answered otherwise than speed, by cause; all that are kept."""
@@ -89,11 +118,12 @@ class Rebuilder:
             try:
                 # The boundary first: a window that retires from here on may hold readings that the lake does not have yet.
                 boundary = p.keeper.boundary_ms
-                below, decided = p.engine.applied, p.desk.edits.newest()
+                below, decided, edited = p.engine.applied, p.desk.edits.newest(), p.desk.edits.pending()
                 if p.lake.position < below and not p.lake.ask("flush", to=below, timeout_seconds=600):
                     raise OSError("the lake cannot take what is logged yet; free disk space")
                 report = self._rebuild_from_lake(day, boundary)
                 self._tell_differences(day)
+                self.recording.built(day, is_edited=day in edited)
                 p.engine.clean(day, below, boundary)
                 if p.desk.edits.built(day, decided, boundary):  # people decided more meanwhile
                     p.doubt_edited_days()
@@ -209,7 +239,8 @@ class Rebuilder:
                 continue
             due = self._due()
             if not due:
-                self._planned_one()
+                if not self._planned_one():
+                    self._record_one()
             for day in due:
                 if self._stopping.is_set():
                     return
@@ -244,26 +275,29 @@ class Rebuilder:
                 if len(self._not_before) > 10_000:
                     self._not_before.clear()
 
-    def _planned_one(self) -> None:
-        """The next day of a plan, while nothing is dirty."""
+    def _planned_one(self) -> bool:
+        """The next day of a plan, while nothing is dirty; whether there was one."""
         p, batch = self._p, self._p.config.batch
         try:
             self.plans.begin_night(batch.nightly, batch.zone, batch.nightly_days, self._kept_days, p.clock())
             planned = self.plans.next()
             if planned is None or self._stopping.is_set():
-                return
+                return False
             number, day = planned
             self.plans.finished(number, day, self._became(day))
             self._wake.set()
+            return True
         except (
             _Stopped,
             OSError,
         ):  # stopping, or the lake is being started again, or the disk is full: the day is still planned
-            return
+            return False
 
     def _became(self, day: int) -> dict[str, Any] | str:
         try:
-            return _shape(self.rebuild(day))
+            report = self.rebuild(day)
+            self.recording.again({day})  # rules may be others by now, though the readings are the same
+            return _shape(report)
         except (_Stopped, LakeDown):
             raise
         except Exception as error:
@@ -275,6 +309,26 @@ class Rebuilder:
 
     def _kept_days(self) -> list[int]:
         return [day for day in self._p.lake.ask("days") if not self._p.store.note(f"sealed/{day}")]
+
+    def _record_one(self) -> None:
+        """The oldest day whose record is due, while nothing is dirty."""
+        if time.monotonic() < self._record_not_before or not (days := self.recording.due()):
+            return
+        began = time.monotonic()
+        try:
+            self.record(days[0])
+        except _Stopped:
+            return
+        except CorruptChunk as error:
+            self._p.engine.doubt(utc_day(error.start_ms))
+        except Exception as error:
+            if self._stopping.is_set():
+                return
+            _log.exception("the record of %s failed", day_text(days[0]))
+            self._p.alarm(f"the record of {day_text(days[0])} failed and is tried again: {error}")
+            self._record_not_before = time.monotonic() + 60
+            return
+        self._record_not_before = time.monotonic() + (time.monotonic() - began)
 
     def _forget_damage(self, day: int) -> None:
         """What is damaged and cannot be made again is unknown from now on; it must not bar the way to the rest."""

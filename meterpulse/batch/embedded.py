@@ -14,12 +14,13 @@ import numpy as np
 from meterpulse.batch import Batch, DayBlock, DayReport, loops
 from meterpulse.batch.differences import BlockDifferences, Compared, note_of
 from meterpulse.batch.gather import BUCKET_ROWS, DaySource, Gathered
+from meterpulse.batch.loadprofiles import grades
 from meterpulse.model import cells as c
 from meterpulse.model.crashpoint import crash_point
 from meterpulse.model.groups import fold_up
 from meterpulse.model.quality import RAW
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, WINDOWS_A_DAY
-from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Store
+from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Sparse, Store
 from meterpulse.stores.rollup import day_rows, hour_chunks, longer
 
 _CHANNELS_MIN = 16  # in a bucket
@@ -148,7 +149,9 @@ def rebuild(
         if compared is not None:
             kept = store.note(note_of(day, block))
             told = BlockDifferences(day, block, found.revised, found.dropped, compared, kept)
-        install(lambda: _write(store, "usage_5m", block, day, rows, boundary_ms, whole, kind, zones, lossy, told))
+        quality = np.full(rows.shape[:2], RAW, np.int32) if found.quality is None else found.quality
+        said = grades(block, day, quality, rows[:, :, 0])
+        install(lambda: _write(store, "usage_5m", block, day, rows, boundary_ms, whole, kind, zones, lossy, told, said))
         written.add(block)
         crash_point("batch.block")
 
@@ -184,6 +187,7 @@ def _write(
     zones: list[str],
     lossy: bool,
     told: BlockDifferences | None = None,
+    said: Sparse | None = None,
 ) -> None:
     """A block's day into the store. Single windows of hours that are now whole go, or they would stand beside their hour."""
     if lossy:
@@ -192,10 +196,22 @@ def _write(
     until = boundary_ms - boundary_ms % HOUR_MS
     singles = [s for s in store.starts(view, block, day * DAY_MS, min((day + 1) * DAY_MS, until)) if s % HOUR_MS]
     remove = [(view, block, s) for s in singles]
-    if told is None:
+    if said is None:
         store.write(chunks, remove=remove)
-    else:
-        store.write(chunks, remove=remove, notes=told.notes, changed=told.changed)
+        return
+    touched = said.differs_from(store)
+
+    def changed(old: Chunk | None, new: Chunk) -> None:
+        nonlocal touched
+        touched = True
+        if told is not None:
+            told.changed(old, new)
+
+    def notes() -> dict[str, bytes]:
+        """With the rows themselves, or a crash between them would leave the record as it was."""
+        return {**(told.notes() if told else {}), **({f"changed/{day}": b"1"} if touched else {})}
+
+    store.write([*chunks, said], remove=remove, notes=notes, changed=changed)
 
 
 def _fuller(store: Store, view: str, block: int, day: int, rows: np.ndarray) -> np.ndarray:

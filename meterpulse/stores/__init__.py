@@ -8,13 +8,15 @@ that add up across UTC days. A chunk knows which of its steps came from batch. R
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 BLOCK = 4_096
 CHUNK_STEPS = {"usage_5m": 12, "usage_1h": 24, "usage_1d": 3, "area_1m": 60, "area_1h": 24, "area_1d": 3}
+# What the record keeps of a UTC day where there is anything to say (see `overlay`): 5-minute steps, nearly always few.
+SPARSE_STEPS = {"grades": 288, "record": 288, "area_record": 288}
 
 
 class StoreFull(OSError):
@@ -42,6 +44,29 @@ class Chunk:
     start_ms: int
     rows: np.ndarray
     batch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """The few rows that a chunk has: places uint32[n], key within the block * steps + step, ascending; rows
+    int64[n, measures], the first of which is not 0. An empty one removes the chunk."""
+
+    view: str
+    block: int
+    start_ms: int
+    keys: int
+    places: np.ndarray
+    rows: np.ndarray
+
+    def differs_from(self, store: Store) -> bool:
+        """Whether the store has something else in this place."""
+        try:
+            there = store.sparse(self.view, self.block, self.start_ms)
+        except CorruptChunk:
+            return True
+        if there is None:
+            return bool(len(self.places))
+        return not (np.array_equal(there.places, self.places) and np.array_equal(there.rows, self.rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +102,7 @@ class Store(ABC):
     @abstractmethod
     def write(
         self,
-        chunks: Iterator[Chunk] | Sequence[Chunk],
+        chunks: Iterable[Chunk | Sparse],
         *,
         remove: Sequence[tuple[str, int, int]] = (),
         notes: Mapping[str, bytes] | Callable[[], Mapping[str, bytes]] | None = None,
@@ -104,6 +129,10 @@ class Store(ABC):
     @abstractmethod
     def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
         """A whole chunk; raises CorruptChunk."""
+
+    @abstractmethod
+    def sparse(self, view: str, block: int, start_ms: int) -> Sparse | None:
+        """A whole chunk that was put as Sparse; raises CorruptChunk."""
 
     @abstractmethod
     def starts(self, view: str, block: int, start_ms: int, end_ms: int) -> list[int]:

@@ -22,12 +22,26 @@ import xxhash
 
 from meterpulse.model.gate import Gate
 from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_short
-from meterpulse.stores import BLOCK, Chunk, CorruptChunk, Rows, Span, Store, StoreDamaged, StoreFull
+from meterpulse.stores import (
+    BLOCK,
+    SPARSE_STEPS,
+    Chunk,
+    CorruptChunk,
+    Rows,
+    Span,
+    Sparse,
+    Store,
+    StoreDamaged,
+    StoreFull,
+)
 from meterpulse.stores.directory import Directory
 from meterpulse.stores.keyrows import BEGIN, FIELDS, LAST, LINK, MULTIPLIER, rows_of_key
 
 _VIEWS = {
-    name: number for number, name in enumerate(("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d"), 1)
+    name: number
+    for number, name in enumerate(
+        ("usage_5m", "usage_1h", "usage_1d", "area_1m", "area_1h", "area_1d", "grades", "record", "area_record"), 1
+    )
 }
 _KEY = struct.Struct(">BIQ")
 # magic, dense, bytes a number, measures, keys, steps, batch bits, rows, first place, checksum of the head
@@ -125,7 +139,7 @@ class LmdbStore(Store):
 
     def write(
         self,
-        chunks: Iterable[Chunk],
+        chunks: Iterable[Chunk | Sparse],
         *,
         remove: Sequence[tuple[str, int, int]] = (),
         notes: Mapping[str, bytes] | Callable[[], Mapping[str, bytes]] | None = None,
@@ -154,11 +168,14 @@ class LmdbStore(Store):
                 raise StoreFull(f"no space left for the store in {self._directory}") from error
             raise OSError(f"the store could not be written: {error}") from error
 
-    def _put(self, txn: lmdb.Transaction, chunk: Chunk, changed: Callable[[Chunk | None, Chunk], None] | None) -> None:
+    def _put(
+        self, txn: lmdb.Transaction, chunk: Chunk | Sparse, changed: Callable[[Chunk | None, Chunk], None] | None
+    ) -> None:
         """What is there already is not written again: a rebuild that finds nothing new dirties no page."""
-        key, value = _key(chunk.view, chunk.block, chunk.start_ms), _encode(chunk)
+        key = _key(chunk.view, chunk.block, chunk.start_ms)
+        value = _encode_sparse(chunk) if isinstance(chunk, Sparse) else _encode(chunk)
         there = txn.get(key, db=self._chunks)
-        if changed is not None and not _same_rows(there, value):
+        if changed is not None and isinstance(chunk, Chunk) and not _same_rows(there, value):
             with contextlib.suppress(CorruptChunk):
                 old = None if there is None else _decode(chunk.view, chunk.block, chunk.start_ms, there)
                 changed(old, chunk)
@@ -211,6 +228,16 @@ class LmdbStore(Store):
         with self._reading() as txn:
             value = txn.get(_key(view, block, start_ms), db=self._chunks)
             return None if value is None else _decode(view, block, start_ms, value)
+
+    def sparse(self, view: str, block: int, start_ms: int) -> Sparse | None:
+        with self._reading() as txn:
+            value = txn.get(_key(view, block, start_ms), db=self._chunks)
+            if value is None:
+                return None
+            s, table = _open(view, block, start_ms, value)
+            _verify(view, block, start_ms, s, table)
+            rows = np.ascontiguousarray(table[:, 1:-1]).view(np.int32 if s.width == 4 else np.int64)
+            return Sparse(view, block, start_ms, s.keys, table[:, 0].copy(), rows.astype(np.int64))
 
     def starts(self, view: str, block: int, start_ms: int, end_ms: int) -> list[int]:
         found, last = [], _key(view, block, end_ms)
@@ -329,9 +356,7 @@ def _encode(chunk: Chunk) -> bytes:
     dtype = np.int32 if narrow else np.int64
     if count * (measures + 2) < keys * steps * measures:
         places = np.flatnonzero(present.reshape(-1)).astype(np.uint32)
-        words = np.ascontiguousarray(rows.reshape(-1, measures)[places], dtype=dtype).view(np.uint32)
-        table = np.column_stack((places, words))
-        table = np.column_stack((table, _sums(table) + _links(places)))
+        table = _placed(places, rows.reshape(-1, measures)[places], dtype)
         dense = 0
     else:
         words = np.ascontiguousarray(rows.reshape(keys, -1), dtype=dtype).view(np.uint32)
@@ -352,6 +377,22 @@ def _same_rows(there: memoryview | None, value: bytes) -> bool:
     # The form and the steps; who made them (the batch bits) and how many channels there were then do not matter.
     form = bytes(there[:8]) == value[:8] and bytes(there[12:16]) == value[12:16]
     return form and _equal(there[_HEAD.size :], memoryview(value)[_HEAD.size :])
+
+
+def _encode_sparse(chunk: Sparse) -> bytes:
+    if not len(chunk.places):
+        return b""
+    narrow = bool(chunk.rows.min() >= -(2**31) and chunk.rows.max() < 2**31)
+    dtype = np.int32 if narrow else np.int64
+    table = _placed(chunk.places.astype(np.uint32), chunk.rows, dtype)
+    head = _head(0, dtype, chunk.rows.shape[1], chunk.keys, SPARSE_STEPS[chunk.view], 0, table)
+    return head + np.ascontiguousarray(table, dtype="<u4").tobytes()
+
+
+def _placed(places: np.ndarray, rows: np.ndarray, dtype: type) -> np.ndarray:
+    words = np.ascontiguousarray(rows, dtype=dtype).view(np.uint32)
+    table = np.column_stack((places, words))
+    return np.column_stack((table, _sums(table) + _links(places)))
 
 
 def _head(dense: int, dtype: type, measures: int, keys: int, steps: int, batch: int, table: np.ndarray) -> bytes:
@@ -417,6 +458,14 @@ def _open(view: str, block: int, start_ms: int, value: memoryview) -> tuple[_Sha
     return s, np.frombuffer(value, "<u4", s.rows * s.numbers, _HEAD.size).reshape(s.rows, s.numbers)
 
 
+def _verify(view: str, block: int, start_ms: int, s: _Shape, table: np.ndarray) -> None:
+    sums = _sums(table[:, :-1])
+    if not s.dense and s.linked:
+        sums += _links(table[:, 0])
+    if (sums != table[:, -1]).any():
+        raise CorruptChunk(view, block, start_ms)
+
+
 def _row(view: str, block: int, start_ms: int, value: memoryview, row: int) -> Span | None:
     """One key's rows of a chunk, copied and verified; None where it has none."""
     s, table = _open(view, block, start_ms, value)
@@ -444,11 +493,7 @@ def _decode(view: str, block: int, start_ms: int, value: memoryview) -> Chunk:
     s, table = _open(view, block, start_ms, value)
     dense, width, measures, keys, steps, _, batch, *_ = s
     dtype = np.int32 if width == 4 else np.int64
-    sums = _sums(table[:, :-1])
-    if not dense and s.linked:
-        sums += _links(table[:, 0])
-    if (sums != table[:, -1]).any():
-        raise CorruptChunk(view, block, start_ms)
+    _verify(view, block, start_ms, s, table)
     if dense:
         rows = np.ascontiguousarray(table[:, :-1]).view(dtype).reshape(keys, steps, measures).astype(np.int64)
     else:

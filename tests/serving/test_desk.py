@@ -73,7 +73,9 @@ def at(interval: int) -> str:
 @contextmanager
 def city(data: Path) -> Iterator[Api]:
     """Two weeks' Wednesdays of E-1, with a gap and a spike in the work list."""
-    config = load({"data": str(data), "log": {"max_bytes": 1 << 28}, "stores": {"max_bytes": 1 << 28}})
+    config = load(
+        {"data": str(data), "log": {"max_bytes": 1 << 28}, "stores": {"max_bytes": 1 << 28}, "vee": {"record": False}}
+    )
     with Pipeline.open(config, clock=lambda: DAY + 2 * 86_400_000) as p:
         shared = {"interval_seconds": 900, "area": "10001"}
         p.registry.register(

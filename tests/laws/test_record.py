@@ -1,0 +1,135 @@
+"""The record is a function of what was measured, the rules and the edits: whatever order readings came in, however often it is made."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from city import NOON, City, channels
+from oracle import Reading
+
+from meterpulse.model.quality import RAW, Quality
+from meterpulse.model.window import DAY_MS
+from meterpulse.stores.overlay import overlay_of
+from meterpulse.vee import MISSING, Context, Profile, Traits
+from meterpulse.vee.estimation import Order, estimate
+from meterpulse.vee.gaps import Support
+from meterpulse.worklist import Edit, Filter
+
+STEP = 1_800_000
+DAYS = 7
+FIRST = NOON // DAY_MS - 20
+SHAPES = channels(4, ["UTC", "America/New_York"], interval_seconds=1800)
+ALL_ONES = 0xFFFFFF * 10**6  # kWh: what a meter says when it has nothing to say
+DAY = FIRST + 4  # whose record is looked at
+
+
+def readings(seed: int = 5) -> list[Reading]:
+    """Half hours with gaps: single ones, one of nine hours, and a day that one channel lacks; and a number of all ones."""
+    rng, found = random.Random(seed), []
+    for c, shape in enumerate(SHAPES):
+        for k in range(DAYS * 48):
+            gone = rng.random() < 0.02 or (c == 1 and 200 <= k < 218) or (c == 2 and 192 <= k < 240)
+            if not gone:
+                quantity = 1000 * (3 + k % 48 // 8) + rng.randrange(900)
+                quantity = ALL_ONES if (c, k) == (0, 196) else quantity
+                found.append(Reading(shape["id"], FIRST * DAY_MS + k * STEP, 1800, quantity, 0))
+    return found
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    with City(tmp_path_factory.mktemp("record") / "a", SHAPES) as city:
+        city.send(readings(), "import:a")
+        recorded(city)
+        yield city
+
+
+def recorded(city: City) -> None:
+    """Everything counted, every whole day recorded."""
+    assert city.pipeline.settle(60)
+    deadline = time.monotonic() + 60
+    while city.pipeline.rebuilder.recording.due() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not city.pipeline.rebuilder.recording.due()
+
+
+def effective(city: City, day: int) -> dict[tuple[int, int], tuple]:
+    """(channel, start) -> quantity, ESPI code, method; of what is not simply measured and validated."""
+    p = city.pipeline
+    o, methods = overlay_of(p.store, 0, day), p.rebuilder.recording.days[day].methods
+    start = day * DAY_MS + o.step * 300_000
+    rows = zip(o.key, start, o.quantity, o.quality, o.method, o.measured, o.has_measured, strict=True)
+    plain = int(Quality.VALIDATED)
+    return {(int(c), int(s)): (int(q), int(g) & 255, methods[m]) for c, s, q, g, m, was, known in rows
+            if not (known and g == plain and was == q and m == 0)}  # fmt: skip
+
+
+def expected(sent: list[Reading], day: int) -> dict[tuple[int, int], tuple]:
+    """Missing intervals of a day, each channel by itself: a matrix of one row over its two months and the day after."""
+    known = {(r.channel, r.start_ms): r.quantity for r in sent}
+    out: dict[tuple[int, int], tuple] = {}
+    first, m = 60 * 48, 62 * 48
+    for index, shape in enumerate(SHAPES):
+        values = [known.get((shape["id"], (day - 60) * DAY_MS + k * STEP)) for k in range(m)]
+        quantity = np.array([[v or 0 for v in values]], np.int64)
+        quality = np.array([[MISSING if v is None else RAW for v in values]], np.int32)
+        traits = traits_of(shape)
+        channel = np.array([index], np.uint32)
+        profile = Profile(traits, channel, (day - 60) * DAY_MS, STEP, quantity, quality, first, first + 48)
+        told = estimate(profile, Context(), Support(), Order.of())
+        e = told.evidence
+        for a, b, which in zip(e.first.tolist(), e.after.tolist(), e.estimator.tolist(), strict=True):
+            for k in range(max(a - first, 0), min(b - first, 48)):
+                value = int(told.quantity[0, k]), int(told.quality[0, k]) & 255, told.estimators[which]
+                out[index, day * DAY_MS + k * STEP] = value
+    return out
+
+
+def traits_of(shape: dict) -> Traits:
+    from meterpulse.model.channel import Kind, Utility
+    from meterpulse.model.quantity import unit_of
+
+    return Traits(Utility[shape["utility"]], Kind.interval, unit_of(shape["unit"]), 1800, zone=shape["time_zone"])
+
+
+def test_what_is_missing_is_estimated_as_for_each_channel_by_itself(city: City):
+    missing = expected([r for r in readings() if r.quantity != ALL_ONES], DAY)
+    assert len(missing) > 48, "a day that one channel lacks, and more"
+    assert (0, DAY * DAY_MS + 4 * STEP) in missing, "all ones are no value"
+    assert effective(city, DAY) == missing
+
+
+def test_order_and_lateness_do_not_change_the_record(city: City, tmp_path: Path):
+    shuffled = readings()
+    random.Random(3).shuffle(shuffled)
+    with City(tmp_path / "b", SHAPES) as other:
+        for part in (shuffled[:900], shuffled[600:]):
+            other.send(part, "import:b")
+            recorded(other)
+        for day in range(FIRST, FIRST + DAYS - 1):
+            assert effective(other, day) == effective(city, day)
+
+
+def test_an_edit_stands_in_the_record_and_is_gone_when_it_is_undone(city: City):
+    before, p = effective(city, DAY), city.pipeline
+    at = DAY * DAY_MS + 10 * STEP
+    edit = Edit(2, at, STEP, np.array([777]), np.array([int(Quality.EDITED)], np.int32))
+    change = p.desk.edits.commit([edit], action="set", author="ana", reason="read off the display", at_ms=city.now_ms)
+    p.doubt_edited_days()
+    recorded(city)
+    assert effective(city, DAY) == before | {(2, at): (777, int(Quality.EDITED), "edit")}
+    p.desk.edits.undo(change, author="ana", reason="another meter's", at_ms=city.now_ms)
+    p.doubt_edited_days()
+    recorded(city)
+    assert effective(city, DAY) == before
+
+
+def test_gaps_wait_in_the_work_list_once_however_often_the_day_is_recorded(city: City):
+    first = city.pipeline.desk.exceptions.counts(Filter(rule="V07"))
+    assert sum(row["count"] for row in first) > 10
+    city.pipeline.rebuilder.record(DAY)
+    assert city.pipeline.desk.exceptions.counts(Filter(rule="V07")) == first
