@@ -46,22 +46,29 @@ class Siblings(Rule):
 
     def _disagreeing(self, profile: Profile, sibling: Sibling, settings: SiblingsSettings) -> np.ndarray:
         """int64[k, 5]"""
-        judged = slice(*_judged(profile))
-        both = sibling.configured[:, None] & (profile.quality[:, judged] != -1) & (sibling.quality[:, judged] != -1)
-        energy, other = profile.quantity[:, judged], sibling.quantity[:, judged]
         margin, hours = Fraction(settings.margin), Fraction(profile.step_ms, HOUR_MS)
+        energy, other, least = profile.quantity, sibling.quantity, 0
         if sibling.role == "reactive":
-            both &= energy >= int(thousandths(settings.floor) * hours)
-            measured, limit = np.abs(other), floor_times(np.maximum(energy, 0), _tangent(settings.power_factor))
+            factor, measured, allowed = _tangent(settings.power_factor), other, energy
+            least = int(thousandths(settings.floor) * hours)
         elif sibling.role == "apparent":
-            measured, limit = energy, floor_times(np.maximum(other, 0), margin)
+            factor, measured, allowed = margin, energy, other
         elif sibling.role == "demand":  # mW, and a mW for an hour is a mWh
-            measured, limit = energy, floor_times(np.maximum(other, 0), margin * hours)
+            factor, measured, allowed = margin * hours, energy, other
         else:
             return np.empty((0, 5), np.int64)
-        row, column = np.nonzero(both & (measured > limit))
+        suspect = np.zeros(len(profile), bool)
+        _suspect(measured, allowed, float(factor), *_judged(profile), suspect)
+        rows = np.flatnonzero(suspect & sibling.configured)
+        own = rows, slice(*_judged(profile))
+        both = (profile.quality[own] != -1) & (sibling.quality[own] != -1)
+        if sibling.role == "reactive":
+            both &= energy[own] >= least
+        size = np.abs(measured[own]) if sibling.role == "reactive" else measured[own]
+        limit = floor_times(np.maximum(allowed[own], 0), factor)
+        row, column = np.nonzero(both & (size > limit))
         first = column + profile.first
-        return np.stack([row, first, first + 1, measured[row, column], limit[row, column]], axis=1).astype(np.int64)
+        return np.stack([rows[row], first, first + 1, size[row, column], limit[row, column]], axis=1).astype(np.int64)
 
 
 def _judged(profile: Profile) -> tuple[int, int]:
@@ -88,3 +95,14 @@ def _absent(quality, other, configured, first, after, table):  # type: ignore[no
                 k = put(table, k, r, begin, c, c - begin, 0)
                 begin = -1
     return k
+
+
+@compiled
+def _suspect(measured, allowed, factor, first, after, out):  # type: ignore[no-untyped-def]
+    """Rows in which anything may be too much: in floating point and with a margin, so that few need exact arithmetic."""
+    factor *= 1 - 1e-9
+    for r in range(len(measured)):
+        hits = 0
+        for c in range(first, after):
+            hits += abs(measured[r, c]) >= max(allowed[r, c], 0) * factor - 1
+        out[r] = hits > 0

@@ -12,6 +12,7 @@ from pydantic import Field
 from meterpulse.vee import Context, Decision, Findings, Outcome, Profile, Rule, Status
 from meterpulse.vee.amounts import Amount, Factor, PerUtility
 from meterpulse.vee.replacing import decide, rank_of
+from meterpulse.vee.runs import compiled
 
 
 class ReplaceSettings(PerUtility):
@@ -41,14 +42,33 @@ class Replace(Rule):
         old = context.previous
         if old is None:
             return Outcome.not_applicable(profile)
-        judged = slice(profile.first, profile.after)
+        judged = profile.first, profile.after
+        applies, changed = np.empty(len(profile), bool), np.empty(len(profile), bool)
+        _compare(old.quantity, old.quality, profile.quantity, profile.quality, *judged, applies, changed)
+        rows = np.flatnonzero(changed)
+        if not len(rows):
+            return Outcome(applies)
         absolute = settings.amount("absolute", profile.traits.utility, profile.traits.unit) or 0
-        before, quality = old.quantity[:, judged], old.quality[:, judged]
-        now, graded = profile.quantity[:, judged], profile.quality[:, judged]
-        decision = decide(before, quality, now, graded, old.billed[:, judged], absolute, Fraction(settings.relative))
+        before, quality, now, graded, billed = (
+            values[rows, slice(*judged)]
+            for values in (old.quantity, old.quality, profile.quantity, profile.quality, old.billed)
+        )
+        decision = decide(before, quality, now, graded, billed, absolute, Fraction(settings.relative))
         had, has = rank_of(quality) > 0, rank_of(graded) > 0
         row, column = np.nonzero((decision != Decision.NONE) & had & has & (before != now))
         chosen, first = decision[row, column], column + profile.first
         status = np.where(chosen == Decision.REPLACE, Status.PASS, settings.status)
-        found = Findings.of(19, row, first, first + 1, status, now[row, column], before[row, column], chosen)
-        return Outcome.where(had & has, found)
+        found = Findings.of(19, rows[row], first, first + 1, status, now[row, column], before[row, column], chosen)
+        return Outcome(applies, found)
+
+
+@compiled
+def _compare(old, old_quality, new, new_quality, first, after, applies, changed):  # type: ignore[no-untyped-def]
+    """Which rows have two values for any interval, and which have two that differ: few, as a rule."""
+    for r in range(len(new)):
+        both = differ = 0
+        for c in range(first, after):
+            two = (old_quality[r, c] != -1) & (new_quality[r, c] != -1)
+            both += two
+            differ += two & (old[r, c] != new[r, c])
+        applies[r], changed[r] = both > 0, differ > 0
