@@ -24,6 +24,15 @@ def crc16_x25(data: bytes) -> int:
     return int(_crc(np.frombuffer(data, np.uint8), 0x8408, 0xFFFF)) ^ 0xFFFF
 
 
+def crc16_kermit(data: bytes) -> int:
+    """Of some meters' SML (Holley's) in the place of X.25's: the same polynomial, begun with 0, not inverted.
+
+    >>> hex(crc16_kermit(b"123456789"))
+    '0x2189'
+    """
+    return int(_crc(np.frombuffer(data, np.uint8), 0x8408, 0))
+
+
 @njit(nogil=True, cache=True)
 def _crc(data, polynomial, begin):  # type: ignore[no-untyped-def]
     crc = begin
