@@ -37,6 +37,9 @@ class Backing(Protocol):
     def usage(self, query: Mapping[str, Any], form: str) -> bytes:
         """The body of /v1/usage as json, csv, arrow or parquet."""
 
+    def intervals(self, query: Mapping[str, Any], form: str) -> bytes:
+        """The body of /v1/intervals as json, csv, arrow or parquet."""
+
     def area_zone(self, area: str) -> str | None:
         """The time zone of an area, None where it does not exist."""
 
@@ -98,6 +101,9 @@ class Served:
 
     def usage(self, query: Mapping[str, Any], form: str) -> bytes:
         return self._client.get("/v1/usage" if form == "json" else f"/v1/usage.{form}", query)
+
+    def intervals(self, query: Mapping[str, Any], form: str) -> bytes:
+        return self._client.get("/v1/intervals" if form == "json" else f"/v1/intervals.{form}", query)
 
     def area_zone(self, area: str) -> str | None:
         areas = self._client.get_json("/v1/areas")["areas"]
@@ -203,6 +209,11 @@ class Opened:
         from meterpulse.serving.queries import UsageQuery, usage
 
         return as_bytes(usage(self._pipeline, UsageQuery(**query)), form)
+
+    def intervals(self, query: Mapping[str, Any], form: str) -> bytes:
+        from meterpulse.serving.intervals import IntervalQuery, as_bytes, intervals
+
+        return as_bytes(intervals(self._pipeline, IntervalQuery(**query)), form)
 
     def area_zone(self, area: str) -> str | None:
         areas = self._pipeline.registry.areas

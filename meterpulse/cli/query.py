@@ -1,4 +1,4 @@
-"""Questions: `usage`, `sql`, `export`."""
+"""Questions: `usage`, `intervals`, `sql`, `export`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ Grain = Annotated[str, typer.Option(help="1m (areas only), 5m, 1h or 1d.")]
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command()(usage)
+    app.command()(intervals)
     app.command()(sql)
     app.command()(export)
 
@@ -54,6 +55,26 @@ def usage(
     put_table(rows, header, f"{channel or f'{utility} in {area}'} by {grain}, fresh until {document['fresh_until']}")
     if not rows:
         say("no readings there; `meterpulse status` tells what has arrived")
+
+
+def intervals(
+    channel: Annotated[str, typer.Argument(help="A channel's id.")],
+    start: Start = None,
+    end: End = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    data: Data = None,
+    url: Url = None,
+) -> None:
+    """The record: what was measured and what stands in each interval, how good it is, how it was made, since when."""
+    with city(data, url) as place:
+        answer = place.intervals_body("csv" if as_csv else "json", channel, start=start, end=end)
+    if as_json or as_csv:
+        sys.stdout.write(answer.decode().rstrip("\n") + "\n")
+        return
+    document = json.loads(answer, parse_float=str)
+    header = ["start", "measured", "quantity", "unit", "quality", "nem12", "method", "known_at"]
+    put_table([[row[name] for name in header] for row in document["rows"]], header, f"the record of {channel}")
 
 
 def _one_subject(channel: str | None, area: str | None, utility: str | None) -> None:

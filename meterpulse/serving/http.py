@@ -27,6 +27,7 @@ from meterpulse.serving.answers import MEDIA, as_bytes, as_json_together, table_
 from meterpulse.serving.deskapi import add_desk
 from meterpulse.serving.differences import add_differences
 from meterpulse.serving.intake import PATH, Intake
+from meterpulse.serving.intervals import add_intervals
 from meterpulse.serving.live import Rate, events, live_status
 from meterpulse.serving.rebuilds import add_rebuilds
 
@@ -79,6 +80,7 @@ def create_app(
     _channels(app, p)
     _quarantine(app, p, replay)
     add_desk(app, p)
+    add_intervals(app, p)
     add_differences(app, p)
     imports.add_to(app, p)
     add_rebuilds(app, p)

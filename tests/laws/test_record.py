@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from city import NOON, City, channels
+from city import NOON, SCALE, City, channels
 from oracle import Reading
 
 from meterpulse.model.quality import RAW, Quality
-from meterpulse.model.window import DAY_MS
+from meterpulse.model.window import DAY_MS, instant_ms, iso
+from meterpulse.serving import desk
+from meterpulse.serving.deskjson import Span
+from meterpulse.serving.intervals import IntervalQuery, intervals, rows_of
 from meterpulse.stores.overlay import overlay_of
 from meterpulse.vee import MISSING, Context, Profile, Traits
 from meterpulse.vee.estimation import Order, estimate
@@ -133,3 +137,31 @@ def test_gaps_wait_in_the_work_list_once_however_often_the_day_is_recorded(city:
     assert sum(row["count"] for row in first) > 10
     city.pipeline.rebuilder.record(DAY)
     assert city.pipeline.desk.exceptions.counts(Filter(rule="V07")) == first
+
+
+def test_the_intervals_of_a_channel_are_the_measured_ones_and_what_the_record_says(city: City):
+    p, told = city.pipeline, effective(city, DAY)
+    known = {(r.channel, r.start_ms): r.quantity for r in readings()}
+    for index, shape in enumerate(SHAPES):
+        found = intervals(p, IntervalQuery(shape["id"], iso(DAY * DAY_MS), iso((DAY + 1) * DAY_MS)))
+        rows = {instant_ms(row[0]): row[1:] for row in rows_of(found)}
+        for k in range(48):
+            at = DAY * DAY_MS + k * STEP
+            measured = known.get((shape["id"], at))
+            quantity, code, method = told.get((index, at), (measured, int(Quality.VALIDATED), ""))
+            if quantity is None:
+                assert at not in rows
+                continue
+            seconds, was, stands, _, quality, _, by, since = rows[at]
+            assert seconds == 1800 and since == iso(city.now_ms // 1000 * 1000)
+            assert (was is None) == (measured is None)
+            assert round(Decimal(stands) * SCALE[shape["unit"]]) == quantity
+            assert (quality, by) == (Quality(code).word, method)
+
+
+def test_an_estimate_can_be_accepted_and_stands_as_an_edit(city: City):
+    p = city.pipeline
+    (_, at), (quantity, _, _) = next(item for item in effective(city, DAY).items() if item[0][0] == 2)
+    spans = [Span(2, at, at + STEP)]
+    trial = desk.tried(p, spans, "accept estimate", None)[0]
+    assert trial.refused is None and trial.quantity.tolist() == [quantity]
