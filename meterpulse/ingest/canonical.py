@@ -32,6 +32,7 @@ from meterpulse.model.quantity import BY_CODE
 
 BATCH_ROWS = 2**17
 JSON_BYTES_MAX = 256 * 2**20
+_UNREADABLE_MAX = 10_000  # rows of one batch; behind them nothing more is learnt
 _BOM = b"\xef\xbb\xbf"
 _ELECTRIC = {"energy", "reactive energy", "apparent energy", "power", "voltage", "current"}
 
@@ -158,11 +159,15 @@ def _implied(rows: Scanned, seen: set[str], parsed: Callable[[bytes], Record]) -
         _, first = np.unique(words.indices.to_numpy(), return_index=True)
         for id, row in zip(words.dictionary.to_pylist(), told[first].tolist(), strict=True):
             out += _defined(id.decode(errors="replace"), int(rows.unit[row]), int(rows.seconds[row]), seen)
+    unreadable = 0
     for row in np.flatnonzero(rows.code[:n] != PARSED).tolist():
         try:
             record = parsed(rows.original(row))
-        except RowError:
-            continue  # refused when it is decoded
+        except RowError:  # refused when it is decoded
+            unreadable += 1
+            if unreadable > _UNREADABLE_MAX:
+                break
+            continue
         if isinstance(record.channel, str) and record.unit != NO_UNIT:
             out += _defined(record.channel, record.unit, record.seconds, seen)
     return out
