@@ -254,11 +254,34 @@ class IngestKafka(Kafka):
     quarantine_topic: str | None = Field(None, pattern=r"^[a-zA-Z0-9._-]{1,249}$")
 
 
+def _is_p1(url: str | None) -> str | None:
+    if url is not None:
+        parts = urlsplit(url)
+        is_tcp = parts.scheme == "tcp" and parts.hostname and parts.port and not parts.path.strip("/")
+        if not is_tcp and not (parts.scheme == "serial" and not parts.netloc and parts.path.startswith("/")):
+            raise ValueError("takes tcp://host:port of a gateway, or serial:///dev/ttyUSB0")
+    return url
+
+
+class P1(Section):
+    """The customer port of one meter."""
+
+    url: Annotated[str | None, AfterValidator(_is_p1)] = None
+    baud: Literal[115_200, 9_600] = 115_200
+    unknown_channels: Literal["quarantine", "register"] = "register"
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a port to read."""
+        return self.url is not None
+
+
 class Ingest(Section):
     """Where readings come from besides HTTP: one section per source."""
 
     kafka: IngestKafka = IngestKafka()
     mqtt: Mqtt = Mqtt()
+    p1: P1 = P1()
 
 
 class HomeAssistant(Broker):
