@@ -61,15 +61,18 @@ class City:
         start: Moment | None = None,
         end: Moment | None = None,
         grain: str = "1h",
+        values: str = "measured",
     ) -> pa.Table:
         """What a channel, or all channels of one utility in an area, used per window of `grain` (1m, 5m, 1h, 1d).
 
         Columns: start (timestamp in the meter's time zone), quantity, min, max, last (decimal, in the column `unit`),
-        count, quality, source. A plain date is midnight where the meter is; a datetime needs a zone.
+        count, quality, source. A plain date is midnight where the meter is; a datetime needs a zone. `values`: measured, or effective (the
+        record, with estimates and edits).
         """
         import pyarrow as pa
 
-        body = self.usage_body("arrow", channel, area=area, utility=utility, start=start, end=end, grain=grain)
+        which: dict[str, Any] = {"area": area, "utility": utility, "start": start, "end": end}
+        body = self.usage_body("arrow", channel, **which, grain=grain, values=values)
         return pa.ipc.open_stream(body).read_all()
 
     def usage_body(
@@ -82,11 +85,12 @@ class City:
         start: Moment | None = None,
         end: Moment | None = None,
         grain: str = "1h",
+        values: str = "measured",
     ) -> bytes:
         """The same answer as the body of /v1/usage in one of its forms: json, csv, arrow, parquet."""
         if (channel is None) == (area is None):
             raise UsageError("name a channel, or an area with a utility")
-        query: dict[str, Any] = {"channel": channel, "area": area, "utility": utility, "grain": grain}
+        query: dict[str, Any] = {"channel": channel, "area": area, "utility": utility, "grain": grain, "values": values}
         for name, moment in (("start", start), ("end", end)):
             query[name] = None if moment is None else self._instant(moment, channel, area)
         return self.backing.usage({name: value for name, value in query.items() if value is not None}, form)

@@ -44,6 +44,11 @@ class Recording:
         unfollowed = {day for day, noted in self.days.copy().items() if not noted.is_followed and day + 1 in rolled}
         return sorted(rolled & (self._again | unfollowed) | rolled - self.days.keys())
 
+    def waiting(self, first: int, after: int) -> list[int]:
+        """Days in [first, after) whose record is older than what was measured or decided since."""
+        again = self._again.copy()
+        return [day for day in range(first, after) if day in again] if again else []
+
     def built(self, day: int, *, is_edited: bool) -> None:
         """A day was rebuilt. Where its measured rows are others than before, or edits have come or gone, it and what depends on it
         is recorded again. Durable on return."""

@@ -33,6 +33,9 @@ def usage(
     start: Start = None,
     end: End = None,
     grain: Grain = "1h",
+    values: Annotated[
+        str, typer.Option(help="measured, or effective: the record, with estimates and edits.")
+    ] = "measured",
     as_json: Json = False,
     as_csv: Csv = False,
     data: Data = None,
@@ -42,7 +45,8 @@ def usage(
     _one_subject(channel, area, utility)
     form = "csv" if as_csv else "json"
     with city(data, url) as place:
-        answer = place.usage_body(form, channel, area=area, utility=utility, start=start, end=end, grain=grain)
+        which: dict[str, Any] = {"area": area, "utility": utility, "start": start, "end": end}
+        answer = place.usage_body(form, channel, **which, grain=grain, values=values)
         dirty = place.status()["dirty_days"]
     if dirty:
         say(f"{dirty} days wait to be computed again; `meterpulse rebuild --dirty` does it now")

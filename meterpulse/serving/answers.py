@@ -48,6 +48,17 @@ class Answer:
     adds_up: bool = True
     step_ms: int | None = None  # given with fill=null
     span: tuple[int, int] = (0, 0)
+    quality: list[str] | None = None  # a word for each row; None: all are raw
+
+    @property
+    def words(self) -> list[str]:
+        """A word of quality for each row."""
+        return self.quality if self.quality is not None else [_QUALITY] * len(self.rows.start)
+
+    @property
+    def unread(self) -> np.ndarray:
+        """bool[n]: windows without a reading, which have a value all the same."""
+        return self.rows.rows[:, 0] == 0
 
 
 def iso_texts(ms: np.ndarray) -> list[str]:
@@ -79,6 +90,7 @@ def json_rows(answer: Answer, numbers: Callable[[np.ndarray, Unit], list[Any]] =
         numbers(rows.rows[:, 2], answer.unit),
         numbers(rows.rows[:, 3], answer.unit),
         [_SOURCES[b] for b in rows.batch.tolist()],
+        answer.words,
     ]
     if rows.rows.shape[1] == 5:
         last = numbers(rows.rows[:, 4], answer.unit)
@@ -91,10 +103,10 @@ def json_rows(answer: Answer, numbers: Callable[[np.ndarray, Unit], list[Any]] =
                 "min": lo,
                 "max": hi,
                 "last": la,
-                "quality": _QUALITY,
+                "quality": word,
                 "source": src,
             }
-            for (s, q, n, lo, hi, src), la in zip(zip(*columns, strict=True), last, strict=True)
+            for (s, q, n, lo, hi, src, word), la in zip(zip(*columns, strict=True), last, strict=True)
         ]
     else:
         made = [
@@ -105,11 +117,13 @@ def json_rows(answer: Answer, numbers: Callable[[np.ndarray, Unit], list[Any]] =
                 "count": n,
                 "min": lo,
                 "max": hi,
-                "quality": _QUALITY,
+                "quality": word,
                 "source": src,
             }
-            for s, q, n, lo, hi, src in zip(*columns, strict=True)
+            for s, q, n, lo, hi, src, word in zip(*columns, strict=True)
         ]
+    for at in np.flatnonzero(answer.unread).tolist():
+        made[at] |= {name: None for name in ("min", "max", "last") if name in made[at]}
     return _filled(made, answer) if answer.step_ms else made
 
 
@@ -144,14 +158,16 @@ def _starts(answer: Answer) -> np.ndarray:
 def as_json(answer: Answer) -> bytes:
     """The document of /v1/usage."""
     head = {**answer.head, "grain": answer.grain, "unit": answer.unit.name, "fresh_until": answer.fresh_until}
-    places, rows = _PLACES.get(answer.unit.name), answer.rows
+    places, rows, words = _PLACES.get(answer.unit.name), answer.rows, set(answer.quality or (_QUALITY,))
     if (
         answer.step_ms
+        or len(words) > 1
+        or answer.unread.any()
         or places is None
         or (len(rows.start) and not 0 <= int(rows.start[0]) <= int(rows.start[-1]) < _YEAR_10000)
     ):
         return orjson.dumps({**head, "rows": json_rows(answer)})
-    text = json_of(rows.start, rows.rows, rows.batch, answer.unit.name, places, _QUALITY, adds_up=answer.adds_up)
+    text = json_of(rows.start, rows.rows, rows.batch, answer.unit.name, places, words.pop(), adds_up=answer.adds_up)
     return orjson.dumps({**head, "rows": orjson.Fragment(text)})
 
 
@@ -169,7 +185,9 @@ def as_table(answer: Answer) -> pa.Table:
     def exact(column: int) -> pa.Array:
         if column == 1 and not answer.adds_up:
             return pa.nulls(len(rows.start), decimal)
-        return pa.array([from_thousandths(int(q), unit) for q in rows.rows[:, column]], decimal)
+        none = answer.unread if column > 1 else np.zeros(len(rows.start), bool)
+        pairs = zip(rows.rows[:, column].tolist(), none.tolist(), strict=True)
+        return pa.array([None if n else from_thousandths(q, unit) for q, n in pairs], decimal)
 
     columns = {
         "start": pa.array(rows.start, pa.timestamp("ms", zone)),
@@ -178,7 +196,7 @@ def as_table(answer: Answer) -> pa.Table:
         "count": pa.array(rows.rows[:, 0]),
         "min": exact(2),
         "max": exact(3),
-        "quality": pa.array([_QUALITY] * len(rows.start), pa.string()),
+        "quality": pa.array(answer.words, pa.string()),
         "source": pa.array([_SOURCES[b] for b in rows.batch.tolist()], pa.string()),
     }
     if rows.rows.shape[1] == 5:

@@ -148,6 +148,9 @@ def _usage(app: FastAPI, p: Pipeline) -> None:
             end: Annotated[str | None, Query(description="ISO 8601 with an offset; exclusive")] = None,
             grain: Annotated[str, Query(description="1m (areas), 5m, 1h or 1d (local days)")] = "1h",
             fill: Annotated[str | None, Query(description="null: windows without readings as rows of nulls")] = None,
+            values: Annotated[
+                str, Query(description="measured, or effective: the record, with estimates and edits")
+            ] = "measured",
         ) -> Response:
             """What a channel, or an area, used per window."""
             many = channel if channel and len(channel) > 1 else [channel[0] if channel else None]
@@ -156,7 +159,7 @@ def _usage(app: FastAPI, p: Pipeline) -> None:
                     422, "query", "Too many channels", f"Ask for one at a time; as JSON for up to {_CHANNELS_AT_ONCE}."
                 )
             answers = [
-                queries.usage(p, queries.UsageQuery(one, area, utility, direction, start, end, grain, fill))
+                queries.usage(p, queries.UsageQuery(one, area, utility, direction, start, end, grain, fill, values))
                 for one in many
             ]
             body = as_bytes(answers[0], form) if len(answers) == 1 else as_json_together(answers)

@@ -14,6 +14,7 @@ from meterpulse.model.groups import fold_up, group_index
 from meterpulse.model.problem import Problem
 from meterpulse.model.quantity import BY_CODE, UNITS, Unit, decimal_text
 from meterpulse.model.window import DAY_MS, GRAINS, HOUR_MS, MINUTE_MS, WINDOW_MS, instant_ms, iso
+from meterpulse.serving import effective
 from meterpulse.serving.answers import Answer
 from meterpulse.serving.repair import repairs
 from meterpulse.stores import BLOCK
@@ -21,6 +22,7 @@ from meterpulse.stores import BLOCK
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
+VALUES = ("measured", "effective")
 _UNITS = {Utility.electricity: UNITS["kWh"], Utility.gas: UNITS["m3"], Utility.water: UNITS["m3"]}
 _SPAN_DAYS = {"1m": 1 / 24, "5m": 1, "1h": 7, "1d": 31}
 _LONGEST_DAYS = {"1m": 62, "5m": 800, "1h": 8_000, "1d": 60_000}
@@ -38,6 +40,7 @@ class UsageQuery:
     end: str | None = None
     grain: str = "1h"
     fill: str | None = None
+    values: str = "measured"
 
 
 @repairs
@@ -49,6 +52,9 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
         raise Problem(422, "query", "No such grain", f"grain={q.grain!r}; it takes {', '.join(GRAINS)}.")
     if q.fill not in (None, "null"):
         raise Problem(422, "query", "No such fill", "fill takes null: windows without readings get a row of nulls.")
+    if q.values not in VALUES:
+        raise Problem(422, "query", "No such values", f"values={q.values!r}; it takes {' or '.join(VALUES)}.")
+    chosen = {} if q.values == "measured" else {"values": q.values}
     fresh = p.engine.fresh_until(p.clock())
     fresh_text = None if fresh is None else iso(fresh)
     if q.channel is not None:
@@ -64,8 +70,9 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
         zone = table.profiles.zones[int(table.profiles.zone[profile])]
         low, high = span(p, q, index)
         rows = p.usage_reader.channel(index, zone, q.grain, low, high)
+        rows, quality = effective.of_channel(p, rows, q.values, index, zone, q.grain, low, high)
         unit = BY_CODE[int(table.profiles.unit[profile])]
-        head = {"channel": q.channel, "time_zone": zone}
+        head = {"channel": q.channel, "time_zone": zone} | chosen
         adds_up = int(table.profiles.kind[profile]) == Kind.interval
         return Answer(
             head,
@@ -76,6 +83,7 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
             adds_up,
             GRAINS[q.grain] if q.fill else None,
             (low, high),
+            quality,
         )
     area = p.registry.areas.index(q.area or "")
     if area is None:
@@ -86,9 +94,13 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
     zone = p.registry.areas.time_zone[area]
     low, high = span(p, q, None)
     rows = p.usage_reader.area(area, utility, Direction[q.direction], zone, q.grain, low, high)
-    head = {"area": q.area, "utility": utility.name, "direction": q.direction, "time_zone": zone}
+    if q.values == "effective" and q.grain == "1m":
+        raise Problem(422, "query", "The record has no minutes", "values=effective takes grain 5m, 1h or 1d.")
+    direction = Direction[q.direction]
+    rows, quality = effective.of_area(p, rows, q.values, area, utility, direction, zone, q.grain, low, high)
+    head = {"area": q.area, "utility": utility.name, "direction": q.direction, "time_zone": zone} | chosen
     step = GRAINS[q.grain] if q.fill else None
-    return Answer(head, q.grain, area_unit(p, utility), fresh_text, rows, True, step, (low, high))
+    return Answer(head, q.grain, area_unit(p, utility), fresh_text, rows, True, step, (low, high), quality)
 
 
 def area_unit(p: Pipeline, utility: Utility) -> Unit:

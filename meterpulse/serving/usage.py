@@ -79,13 +79,7 @@ class UsageReader:
         size = GRAINS[grain]
         if end_ms <= start_ms:
             return _empty(measures)
-        if grain != "1d":
-            low, high = -(-start_ms // size) * size, -(-end_ms // size) * size
-        else:
-            first = local_day(zone, start_ms)
-            first += local_midnight(zone, first) < start_ms
-            last = local_day(zone, end_ms - 1)
-            low, high = local_midnight(zone, first), local_day_bounds(zone, last)[1]
+        low, high = aligned(zone, grain, start_ms, end_ms)
         parts: list[Rows] = []
         rolled = self._rolled() if size >= HOUR_MS else set()
         span_low: int | None = None
@@ -105,6 +99,7 @@ class UsageReader:
         if grain != "1d":
             target = every.start // size * size
         else:
+            first, last = local_day(zone, low), local_day(zone, high - 1)
             days = np.array([local_midnight(zone, d) for d in range(first, last + 2)], np.int64)
             target = days[np.searchsorted(days, every.start, "right") - 1] if len(every.start) else every.start
         return _fold(every, target)
@@ -147,6 +142,17 @@ class UsageReader:
             order = np.argsort(every.start, kind="stable")
             every = Rows(every.start[order], every.rows[order], every.batch[order])
         return _within(every, low, high)
+
+
+def aligned(zone: str, grain: str, start_ms: int, end_ms: int) -> tuple[int, int]:
+    """[low, high) of the whole windows that start in [start_ms, end_ms), which is not empty."""
+    size = GRAINS[grain]
+    if grain != "1d":
+        return -(-start_ms // size) * size, -(-end_ms // size) * size
+    first = local_day(zone, start_ms)
+    first += local_midnight(zone, first) < start_ms
+    last = local_day(zone, end_ms - 1)
+    return local_midnight(zone, first), local_day_bounds(zone, last)[1]
 
 
 def _without(rows: Rows, in_memory: np.ndarray) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from decimal import Decimal
@@ -13,10 +14,13 @@ from city import NOON, SCALE, City, channels
 from oracle import Reading
 
 from meterpulse.model.quality import RAW, Quality
-from meterpulse.model.window import DAY_MS, instant_ms, iso
+from meterpulse.model.window import DAY_MS, instant_ms, iso, local_midnight
 from meterpulse.serving import desk
+from meterpulse.serving.answers import as_json
 from meterpulse.serving.deskjson import Span
+from meterpulse.serving.effective import WORDS
 from meterpulse.serving.intervals import IntervalQuery, intervals, rows_of
+from meterpulse.serving.queries import UsageQuery, usage
 from meterpulse.stores.overlay import overlay_of
 from meterpulse.vee import MISSING, Context, Profile, Traits
 from meterpulse.vee.estimation import Order, estimate
@@ -165,3 +169,41 @@ def test_an_estimate_can_be_accepted_and_stands_as_an_edit(city: City):
     spans = [Span(2, at, at + STEP)]
     trial = desk.tried(p, spans, "accept estimate", None)[0]
     assert trial.refused is None and trial.quantity.tolist() == [quantity]
+
+
+def stands(city: City, day: int) -> dict[tuple[int, int], tuple[int, str]]:
+    """(channel, start) -> the effective quantity, and the word for its quality, of all intervals of a day."""
+    told = effective(city, day)
+    index = {shape["id"]: i for i, shape in enumerate(SHAPES)}
+    out = {(index[r.channel], r.start_ms): (r.quantity, "validated") for r in readings() if r.start_ms // DAY_MS == day}
+    words = {int(Quality.QUESTIONABLE): "questionable", int(Quality.EDITED): "edited"}
+    return out | {at: (quantity, words.get(code, "estimated")) for at, (quantity, code, _) in told.items()}
+
+
+@pytest.mark.parametrize(("grain", "size"), [("5m", STEP), ("1h", 2 * STEP), ("1d", DAY_MS)])
+def test_effective_usage_is_the_sum_of_what_stands_and_tells_the_worst_of_it(city: City, grain: str, size: int):
+    every = stands(city, DAY) | stands(city, DAY - 1) | stands(city, DAY + 1)
+    for index, shape in enumerate(SHAPES):
+        midnight = local_midnight(shape["time_zone"], DAY)
+        start, end = iso(midnight), iso(midnight + DAY_MS)
+        q = UsageQuery(channel=shape["id"], start=start, end=end, grain=grain, values="effective")
+        answer = usage(city.pipeline, q)
+        windows: dict[int, list] = {}
+        for (channel, at), value in every.items():
+            if channel == index and midnight <= at < midnight + DAY_MS:
+                windows.setdefault(midnight + (at - midnight) // size * size, []).append(value)
+        worst = [max((word for _, word in values), key=WORDS.index) for _, values in sorted(windows.items())]
+        assert answer.rows.start.tolist() == sorted(windows)
+        assert answer.rows.rows[:, 1].tolist() == [sum(q for q, _ in values) for _, values in sorted(windows.items())]
+        assert answer.words == worst
+        rows = json.loads(as_json(answer))["rows"]
+        assert all((row["min"] is None) == (row["count"] == 0) for row in rows), "what was not measured has no least"
+
+
+def test_the_effective_totals_of_an_area_are_those_of_its_channels(city: City):
+    every = stands(city, DAY)
+    for area, utility in {(s["area"], s["utility"]) for s in SHAPES} | {("city", "electricity")}:
+        inside = {i for i, s in enumerate(SHAPES) if s["utility"] == utility and area in (s["area"], "city")}
+        span = {"start": iso(DAY * DAY_MS), "end": iso((DAY + 1) * DAY_MS), "grain": "1h", "values": "effective"}
+        rows = usage(city.pipeline, UsageQuery(area=area, utility=utility, **span)).rows
+        assert int(rows.rows[:, 1].sum()) == sum(q for (channel, _), (q, _) in every.items() if channel in inside)
