@@ -334,9 +334,9 @@ class KafkaLog(Log):
 
 
 def connection_of(settings: Settings) -> Connection:
-    """Raises ValueError where the settings do not say which brokers."""
+    """Raises ConfigError where the settings do not say which brokers."""
     if not settings.kafka.servers:
-        raise ValueError("log.engine = 'kafka' needs log.kafka.servers, such as 'broker-1:9092,broker-2:9092'")
+        raise ConfigError("log.engine = 'kafka' needs log.kafka.servers, such as 'broker-1:9092,broker-2:9092'")
     return Connection.of(settings.kafka)
 
 
