@@ -297,9 +297,24 @@ class HomeAssistant(Broker):
     node: str = Field("meterpulse", pattern=r"^[a-zA-Z0-9_-]{1,64}$")
 
 
+View = Literal["usage_5m", "usage_1h", "area_1m", "area_1h"]
+
+
+class OutputsKafka(Kafka):
+    """Closed windows as messages in topics of a Kafka cluster."""
+
+    views: tuple[View, ...] = Field(("usage_5m", "usage_1h", "area_1m", "area_1h"), min_length=1)
+    topic_prefix: str = Field("views", pattern=r"^[a-zA-Z0-9._-]{1,200}$")
+    format: Literal["json", "arrow"] = "json"
+    partitions: int = Field(3, ge=1, le=1000)
+    replication_factor: int = Field(3, ge=1, le=3)
+    timeout_seconds: int = Field(60, ge=5, le=600)
+
+
 class Outputs(Section):
     """What the city tells others: one section per output."""
 
+    kafka: OutputsKafka = OutputsKafka()
     home_assistant: HomeAssistant = HomeAssistant()
 
 

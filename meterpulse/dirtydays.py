@@ -124,6 +124,7 @@ class Rebuilder:
                 report = self._rebuild_from_lake(day, boundary)
                 self._tell_differences(day)
                 self.recording.built(day, is_edited=day in edited)
+                p.store.write([], notes={f"rebuilt/{day}": f"{below}/{boundary}".encode()})  # outputs look at it again
                 p.engine.clean(day, below, boundary)
                 if p.desk.edits.built(day, decided, boundary):  # people decided more meanwhile
                     p.doubt_edited_days()

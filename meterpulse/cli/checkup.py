@@ -37,7 +37,16 @@ class Finding:
 def examine(config: Config) -> list[Finding]:
     """Every check in turn; a check that fails itself is a finding too."""
     findings: list[Finding] = []
-    checks: list[Callable[[Config], Iterator[Finding]]] = [_python, _zones, _disk, _limits, _server, _brokers, _data]
+    checks: list[Callable[[Config], Iterator[Finding]]] = [
+        _python,
+        _zones,
+        _disk,
+        _limits,
+        _server,
+        _brokers,
+        _kafka,
+        _data,
+    ]
     for check in checks:
         try:
             findings.extend(check(config))
@@ -127,6 +136,11 @@ def _server(config: Config) -> Iterator[Finding]:
             verdict = "fine" if one["state"] == "running" else "wrong"
             error = f"; last error: {one['last_error']} ({one['last_error_at']})" if one.get("last_error") else ""
             yield Finding(verdict, kind, f"{one['name']} is {one['state']}{error}")
+            for part in one.get("parts", []):
+                seconds = "" if part["lag_seconds"] is None else f", {part['lag_seconds']:.1f} s"
+                lost = f"; {part['lost']} were deleted before they were read" if part["lost"] else ""
+                verdict = "wrong" if part["lost"] else "note" if part["lag"] else "fine"
+                yield Finding(verdict, kind, f"{part['name']}: {part['lag']} messages{seconds} behind{lost}")
 
 
 def _brokers(config: Config) -> Iterator[Finding]:
@@ -147,6 +161,26 @@ def _brokers(config: Config) -> Iterator[Finding]:
             Link(Address.of(section.url or ""), account, timeout_seconds=5).close()
             yield Finding("fine", what, f"the broker at {section.url} takes us")
         except (OSError, PluginError) as error:
+            yield Finding("wrong", what, str(error))
+
+
+def _kafka(config: Config) -> Iterator[Finding]:
+    """Whether Kafka's brokers answer, where no server is there to tell."""
+    log = config.log.kafka if config.log.engine == "kafka" else None
+    sections = {"log": log, "source": config.ingest.kafka, "output": config.outputs.kafka}
+    used = {what: section for what, section in sections.items() if section is not None and section.is_on}
+    if find_server(config.data) is not None or not used:
+        return
+    from meterpulse.plugins import PluginError, implementation
+
+    for what, section in used.items():
+        try:
+            implementation("log", "kafka")  # says what to install
+            from meterpulse.kafka import Connection
+
+            brokers = Connection.of(section).brokers()
+            yield Finding("fine", what, f"Kafka at {section.servers} answers, {brokers} brokers")
+        except (OSError, ValueError, PluginError) as error:
             yield Finding("wrong", what, str(error))
 
 

@@ -64,6 +64,12 @@ class Connection:
         """A client for topics."""
         return AdminClient(self.client())
 
+    def brokers(self, patience_seconds: float = 5.0) -> int:
+        """How many there are; raises KafkaDown."""
+        admin = self.admin()
+        found = self.within(patience_seconds, lambda: admin.list_topics(timeout=2), "it does not answer")
+        return len(found.brokers)
+
     def _hear(self, error: KafkaError) -> None:
         self._said = error.str()
         self.is_lost |= error.code() == KafkaError._ALL_BROKERS_DOWN

@@ -17,11 +17,15 @@ from meterpulse.kafka import Connection, KafkaDown
 
 
 class Outgoing(NamedTuple):
-    """A message for partition 0 of a topic."""
+    """A message for a partition of a topic; SPREAD lets the key decide which."""
 
     topic: str
     key: bytes
     value: bytes
+    partition: int = 0
+
+
+SPREAD = -1
 
 
 class NothingTaken(KafkaDown):
@@ -99,7 +103,7 @@ class Transactions:
 
         while True:
             try:
-                producer.produce(message.topic, message.value, message.key, partition=0, on_delivery=delivered)
+                producer.produce(message.topic, message.value, message.key, message.partition, on_delivery=delivered)
                 return
             except BufferError:
                 producer.poll(0.1)
@@ -117,7 +121,7 @@ class Transactions:
         self._producer = None
         if error.code() in _FENCED:
             self._fenced = Fenced(
-                f"another server has taken over the log {self._id}; stop one of the two, then restart the other"
+                f"another server has taken over {self._id}; stop one of the two, then restart the other"
             )
             return self._fenced
         return NotKnown(f"Kafka has not said whether it took the readings: {error.str()}; send them again")

@@ -26,6 +26,7 @@ import numpy as np
 import orjson
 import xxhash
 
+from meterpulse.config import ConfigError
 from meterpulse.config import Log as Settings
 from meterpulse.kafka import Connection, make_topics
 from meterpulse.kafka.numbered import Numbered, NumberedTopic, parts_of

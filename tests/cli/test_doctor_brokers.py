@@ -36,3 +36,16 @@ def test_a_broker_that_takes_us_is_fine_and_one_that_does_not_says_why(broker, t
 def test_sources_are_told_by_name(capsys):
     put_facts({"sources": [{"name": "mqtt", "state": "running", "lag": None}], "recent": []})
     assert capsys.readouterr().out.split("\n")[:2] == ["sources.mqtt.state  running", "sources.mqtt.lag    none"]
+
+
+def test_doctor_asks_kafka_and_tells_how_far_behind_a_partition_is(tmp_path, monkeypatch):
+    require("kafka")
+    config = load({"data": str(tmp_path / "data"), "ingest": {"kafka": {"servers": "127.0.0.1:1"}}})
+    [finding] = [finding for finding in examine(config) if finding.what == "source"]
+    assert finding.verdict == "wrong" and "check that the brokers run and can be reached" in finding.detail
+
+
+def test_partitions_are_told_by_name(capsys):
+    part = {"name": "gas/2", "lag": 7, "lag_seconds": 1.5}
+    put_facts({"sources": [{"name": "kafka", "parts": [part]}]})
+    assert "sources.kafka.parts.gas/2.lag          7" in capsys.readouterr().out
