@@ -51,6 +51,7 @@ TELEGRAM = (
     b"1-0:1.8.1(000010.181*kWh)\r\n1-0:2.7.0(00.250*kW)\r\n0-1:24.1.0(003)\r\n0-1:96.1.0(473030)\r\n"
     b"0-1:24.2.1(260307120000W)(00981.443*m3)\r\n!"
 )
+SML = (Path(__file__).parents[1] / "conformance/samples/sml/logged.txt").read_bytes().split(b"\n")[0].split()[1]
 TOLD_AT, NOW_MINUTE = "2026-03-07T11:59:26", "2026-03-07T12:00:00"
 
 
@@ -87,6 +88,9 @@ CASES = [
     ("p1", "dsmr/raw", signed(TELEGRAM), [
         ("K82:1-0:1.8.1", TOLD_AT, 10_181_000), ("K82:1-0:2.7.0", TOLD_AT, 250_000),
         ("G00:0-1:24.2.1", "2026-03-07T11:00:00", 981_443_000)]),
+    ("sml", "sml/raw", SML, [("06454D4801027156CD45:1-0:1.8.0", "2026-03-07T12:00:42", 5_000)]),
+    ("sml", "sml/cellar/telegram", bytes.fromhex(SML.decode()) * 2, [
+        ("06454D4801027156CD45:1-0:1.8.0", "2026-03-07T12:00:42", 5_000)] * 2),
 ]  # fmt: skip
 
 
@@ -168,10 +172,13 @@ def test_one_bad_value_costs_that_value_and_the_message_is_kept_with_its_topic(r
         ("dsmr/raw", signed(TELEGRAM).replace(b"10.181", b"10.182"), "bad_checksum"),
         ("dsmr/raw", TELEGRAM[:-1], "truncated"),
         ("garage/sensor/total_energy/state", b"12,5", "not_a_number"),
+        ("sml/raw", SML[:-2], "truncated"),
+        ("sml/raw", SML[:-4] + b"0000", "bad_checksum"),
+        ("sml/raw", b"hello", "truncated"),
     ],
 )
 def test_what_cannot_be_read_is_refused_byte_for_byte(registry, topic, payload, reason):
-    speaks = next(dialect(name) for name in ("tasmota", "p1", "esphome") if dialect(name).knows(topic))
+    speaks = next(dialect(name) for name in ("tasmota", "p1", "sml", "esphome") if dialect(name).knows(topic))
     decoded = taken(registry, Message(topic, payload, speaks))
     assert [(row.reason, row.original) for row in decoded.rejected] == [(reason, payload)]
     assert len(decoded.readings) == 0
@@ -263,6 +270,7 @@ def test_a_telegram_without_its_own_time_counts_at_its_arrival_unless_it_was_kep
     said = dialect("p1").told("dsmr/raw", old, Arrival(NOON, "UTC"))
     assert [told.record.start for told in said.told] == [NOON]
     assert dialect("p1").told("dsmr/raw", old, Arrival(NOON, "UTC", is_stale=True)).told == []
+    assert dialect("sml").told("sml/raw", SML, Arrival(NOON, "UTC", is_stale=True)).told == []
     with pytest.raises(RowError):
         dialect("p1").told("dsmr/raw", b"hello", Arrival(NOON, "UTC"))
 

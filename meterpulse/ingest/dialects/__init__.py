@@ -4,7 +4,7 @@
 A file has `[[message]]` tables: which topics, where the time stands, and a `[[message.reading]]` for each value. In a topic
 `{device}` stands for one level, or a part of one, and is a word from there on; in a path (`ENERGY.Total`) it stands for any
 key or place in a list. Words make the channel's id: `tele/{device}/SENSOR` and `{device}:energy`. A message with a `format`
-(p1) is a telegram of a meter, which names its channels itself.
+(p1, sml) is a telegram of a meter, which names its channels itself.
 
 >>> tasmota = dialect("tasmota")
 >>> said = tasmota.told("tele/boiler/SENSOR", b'{"ENERGY": {"Total": 7.5}}', Arrival(now_ms, "UTC"))

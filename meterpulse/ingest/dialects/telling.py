@@ -13,8 +13,11 @@ from meterpulse.ingest.contract import RowError
 from meterpulse.ingest.dialects.times import arrival, told_time
 from meterpulse.ingest.json import value_of
 from meterpulse.ingest.record import ABSENT_SECONDS, Record, decimal, unit_code
+from meterpulse.ingest.sml_list import lists
+from meterpulse.ingest.sml_tree import START, Frames
 from meterpulse.ingest.telegram import Value, telegram
 from meterpulse.model.channel import Channel, ChannelError
+from meterpulse.model.quantity import UNITS
 
 WORD = re.compile(r"\{(\w+)\}")
 _SILENT = frozenset(("", "unavailable", "unknown", "none", "null", "nan"))  # a device that says it does not know
@@ -114,6 +117,8 @@ def _of_telegram(kind: Kind, payload: bytes, words: dict[str, str], received_ms:
             parts = {"id": channel.id, "meter": meter, "stream": channel.id.removeprefix(meter).removeprefix(":")}
             channel = replace(channel, id=_said(kind.channel, words | parts))
         mantissa, exponent = decimal(value.text)
+        if value.scale != UNITS[channel.unit].scale:
+            mantissa, exponent = _multiplied(mantissa, exponent, value.scale / UNITS[channel.unit].scale)
         unit = unit_code(channel.unit)
         told.append(Told(channel, Record(channel.id, value.start_ms, value.seconds, mantissa, exponent, unit, 0)))
     if received_ms is None:  # without its own time it is told no time, as was asked for
@@ -129,7 +134,38 @@ def _p1(payload: bytes, received_ms: int | None) -> tuple[list[Value], list[RowE
     return found.values, found.refused
 
 
-TELEGRAMS = {"p1": _p1}
+def _sml(payload: bytes, received_ms: int | None) -> tuple[list[Value], list[RowError]]:
+    """One or more telegrams with their transport, in binary or in hexadecimal."""
+    frames = Frames()
+    found = list(frames.feed(_unhexed(payload)))
+    values: list[Value] = []
+    refused: list[RowError] = []
+    if not found or frames.rest() is not None:
+        refused.append(RowError("truncated", "an SML telegram begins with 1B1B1B1B01010101 and ends with 1B1B1B1B1A"))
+    for frame in found:
+        try:
+            if frame.problem:
+                raise RowError(frame.problem, "the telegram ends too early, or its checksum does not match")
+            listed = lists(frame.body, received_ms)
+        except RowError as error:
+            refused.append(error)
+        else:
+            values += listed.values
+            refused += listed.refused
+    return values, refused
+
+
+def _unhexed(payload: bytes) -> bytes:
+    text = b"".join(payload.split())
+    if text[:16].lower() != START.hex().encode():
+        return payload
+    try:
+        return bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        raise RowError("truncated", "the telegram's digits are not hexadecimal, or one of a pair is missing") from None
+
+
+TELEGRAMS = {"p1": _p1, "sml": _sml}
 
 # -- values --------------------------------------------------------------------------------------------------------------
 
