@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from meterpulse.backing import Backing, Opened, Served
 from meterpulse.client import Client, find_server
+from meterpulse.model.window import instant_ms
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,6 +170,15 @@ class City:
             found = self.channel(channel)
             return found["time_zone"] if found else "UTC"
         return (area and self.backing.area_zone(area)) or "UTC"
+
+    def instant_ms(self, moment: Moment, channel: str | None = None, area: str | None = None) -> int:
+        """Milliseconds since 1970 of a date (midnight where the channel or area is) or of a time with an offset."""
+        try:
+            return instant_ms(self._instant(moment, channel, area))
+        except UsageError:
+            raise
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
     def _instant(self, moment: Moment, channel: str | None, area: str | None) -> str:
         if isinstance(moment, str):

@@ -24,6 +24,7 @@ from meterpulse.cli import (
     server,
     settings,
     simulation,
+    vee,
 )
 from meterpulse.cli.output import FAILURE, UNREACHABLE, USAGE, complain
 
@@ -35,7 +36,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    server, intake, replay, query, exceptions, edits, differences, care, fingerprints, simulation, settings, figures,
+    server, intake, replay, query, exceptions, edits, differences, vee, care, fingerprints, simulation, settings,
+    figures,
 ):  # fmt: skip
     group.add_to(app)
 
