@@ -23,6 +23,7 @@ from meterpulse.log import CorruptEntry, Entry, Log, LogFull, Quarantined, Recor
 from meterpulse.log.packed import decode, decode_bad, encode, encode_bad, find_bad, find_entries
 from meterpulse.model.gate import Gate
 from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_short
+from meterpulse.model.memory import let_go
 
 _KEY = struct.Struct(">Q")
 _NEXT = struct.Struct("<QQQ")  # next offset, rows so far, next quarantine key
@@ -227,7 +228,9 @@ class LmdbLog(Log):
         with self._reading() as txn:
             value = txn.get(_KEY.pack(offset), db=self._entries)
             if value is not None:
-                return decode(offset, value)
+                entry = decode(offset, value)
+                let_go(value)  # the log is read once by each consumer; 5 GB of it would look like 5 GB of memory
+                return entry
             found = txn.get(b"next", db=self._meta)
             if found is None or offset >= _NEXT.unpack(found)[0]:
                 return None

@@ -22,6 +22,7 @@ import xxhash
 
 from meterpulse.model.gate import Gate
 from meterpulse.model.mapfile import check_short, fill_up, for_want_of_room, is_short
+from meterpulse.model.memory import let_go
 from meterpulse.stores import (
     BLOCK,
     SPARSE_STEPS,
@@ -227,7 +228,11 @@ class LmdbStore(Store):
     def chunk(self, view: str, block: int, start_ms: int) -> Chunk | None:
         with self._reading() as txn:
             value = txn.get(_key(view, block, start_ms), db=self._chunks)
-            return None if value is None else _decode(view, block, start_ms, value)
+            if value is None:
+                return None
+            found = _decode(view, block, start_ms, value)
+            let_go(value)  # who wants a whole chunk makes something else of it
+            return found
 
     def sparse(self, view: str, block: int, start_ms: int) -> Sparse | None:
         with self._reading() as txn:
