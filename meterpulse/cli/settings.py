@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import tomllib
+from typing import Annotated, Any
 
 import typer
 
 from meterpulse.cli.options import Data, Json
-from meterpulse.cli.output import put_json, put_table
+from meterpulse.cli.output import USAGE, complain, put_json, put_table
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
     group = typer.Typer(no_args_is_help=True, help="Settings: flags > METERPULSE_* > ./meterpulse.toml > defaults.")
     group.command()(show)
+    group.command()(dialect)
     app.add_typer(group, name="config")
 
 
@@ -34,6 +36,28 @@ def show(data: Data = None, as_json: Json = False) -> None:
             [(name, "none" if value is None else str(value), origin) for name, value, origin in rows],
             ["setting", "value", "origin"],
         )
+
+
+def dialect(
+    name: Annotated[
+        str | None, typer.Argument(help="One of those that come along; without it they are listed.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print how a family of devices is understood over MQTT: a file to copy and change."""
+    from meterpulse.ingest.dialects import built_in, source_of
+    from meterpulse.ingest.dialects import dialect as known
+
+    if name is None:
+        put_json(built_in()) if as_json else print("\n".join(built_in()))
+        return
+    try:
+        known(name)
+    except ValueError as error:
+        complain(str(error))
+        raise typer.Exit(USAGE) from None
+    text = source_of(name).read_text(encoding="utf-8")
+    put_json(tomllib.loads(text)) if as_json else print(text, end="")
 
 
 def _plain(value: Any) -> Any:

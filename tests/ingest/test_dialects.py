@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from meterpulse.config import load
 from meterpulse.ingest import Decoded, decode
@@ -275,12 +277,47 @@ def test_a_telegram_without_its_own_time_counts_at_its_arrival_unless_it_was_kep
         dialect("p1").told("dsmr/raw", b"hello", Arrival(NOON, "UTC"))
 
 
+PIECES = st.sampled_from(
+    [
+        b"{",
+        b"}",
+        b"[",
+        b'"',
+        b"\\ud800",
+        b"1e999",
+        b"-0",
+        b"null",
+        b"\x00",
+        b"\xff",
+        b"!",
+        b"\r\n/",
+        b"[" * 99,
+        b"9" * 120,
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    case=st.sampled_from(CASES), cut=st.integers(0, 300), piece=PIECES | st.binary(max_size=8), gap=st.integers(0, 40)
+)
+def test_no_message_stops_the_others_whatever_is_in_it(registry, case, cut, piece, gap):
+    """A decoder that raises anything else would have the broker send the message again and again."""
+    name, topic, payload, _ = case
+    spoiled = payload[:cut] + piece + payload[cut + gap :]
+    good = Message("shellies/em/emeter/0/total", b"5", dialect("shelly"))
+    decoded = taken(registry, Message(topic, spoiled, dialect(name)), good, register=False)
+    refused = [row for row in decoded.rejected if row.original == spoiled]
+    assert len(decoded.rejected) == 1 + len(refused) and len(refused) <= 1  # the good one's channel is not known
+    assert all(decode(row.original, row.media_type, registry.table, NOON).rejected for row in refused)
+
+
 def test_the_samples_of_the_manual_work(tmp_path):
     blocks = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.S)]
-    settings = [block for block in blocks if "message" not in block]
+    sections = [block for block in blocks if "message" not in block]
     dialects = re.findall(r"```toml\n(\s*(?:#[^\n]*\n)*\[\[message\]\].*?)```", DOCS.read_text(), re.S)
-    assert len(settings) >= 2 and len(dialects) >= 2 and len(settings) + len(dialects) == len(blocks)
-    for block in settings:
+    assert len(sections) >= 2 and len(dialects) >= 2 and len(sections) + len(dialects) == len(blocks)
+    for block in sections:
         assert load(block)
     for text in dialects:
         assert dialect(own(tmp_path, text)).topics

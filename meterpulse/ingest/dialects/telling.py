@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from meterpulse.ingest.contract import RowError
@@ -115,7 +116,7 @@ def _of_telegram(kind: Kind, payload: bytes, words: dict[str, str], received_ms:
         if kind.channel != "{id}":
             meter = channel.meter or channel.id.partition(":")[0]
             parts = {"id": channel.id, "meter": meter, "stream": channel.id.removeprefix(meter).removeprefix(":")}
-            channel = replace(channel, id=_said(kind.channel, words | parts))
+            channel = _renamed(channel, _said(kind.channel, words | parts))
         mantissa, exponent = decimal(value.text)
         if value.scale != UNITS[channel.unit].scale:
             mantissa, exponent = _multiplied(mantissa, exponent, value.scale / UNITS[channel.unit].scale)
@@ -124,6 +125,13 @@ def _of_telegram(kind: Kind, payload: bytes, words: dict[str, str], received_ms:
     if received_ms is None:  # without its own time it is told no time, as was asked for
         refused = [error for error in refused if error.reason != "bad_time"]
     return Telling(told, refused)
+
+
+def _renamed(channel: Channel, id: str) -> Channel:
+    try:
+        return replace(channel, id=id)
+    except ChannelError as error:
+        raise RowError("unknown_channel", f"this makes no channel: {error}") from None
 
 
 def _p1(payload: bytes, received_ms: int | None) -> tuple[list[Value], list[RowError]]:
@@ -186,7 +194,7 @@ def _is_silent(value: Any) -> bool:
 def _one(
     reading: Reading, value: Any, content: Any, words: dict[str, str], start: int | None, arrived: Arrival
 ) -> Told:
-    channel = _filled(reading.channel, words, arrived.time_zone)
+    channel = _filled(reading.channel, tuple(words.items()), arrived.time_zone)
     mantissa, exponent = decimal(value.strip() if type(value) is str else value)
     if reading.times != 1:
         mantissa, exponent = _multiplied(mantissa, exponent, reading.times)
@@ -209,7 +217,8 @@ def _at(content: Any, path: Path, words: dict[str, str]) -> Iterator[tuple[Any, 
         items = content
     else:
         return
-    step = _said(step, words)
+    if "{" in step:
+        step = _said(step, words)
     if "{" not in step:
         if step in items:
             yield from _at(items[step], rest, words)
@@ -220,6 +229,7 @@ def _at(content: Any, path: Path, words: dict[str, str]) -> Iterator[tuple[Any, 
             yield from _at(inner, rest, words | match.groupdict())
 
 
+@lru_cache(maxsize=4096)
 def pattern_of(text: str) -> re.Pattern[str]:
     """`switch:{part}`: a word stands for one level of a topic, or a part of one."""
     out, at = "", 0
@@ -264,11 +274,13 @@ def _time_in(content: Any, path: Path, arrived: Arrival) -> int | None:
     return None if value is None else told_time(value, arrived.ms, arrived.time_zone)
 
 
-def _filled(channel: Channel, words: dict[str, str], time_zone: str) -> Channel:
+@lru_cache(maxsize=65_536)
+def _filled(channel: Channel, words: tuple[tuple[str, str], ...], time_zone: str) -> Channel:
     """The channel with its words said; raises RowError where that makes no id."""
+    known = dict(words)
 
     def said(text: str | None) -> Any:
-        return None if text is None else _said(text, words)
+        return None if text is None else _said(text, known)
 
     try:
         return replace(
