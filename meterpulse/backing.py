@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from meterpulse.client import ARROW, Client
@@ -88,6 +88,9 @@ class Backing(Protocol):
 
     def differences(self, query: Mapping[str, Any], form: str) -> bytes:
         """The body of /v1/differences as json, csv, arrow or parquet."""
+
+    def export(self, query: Mapping[str, Any]) -> Iterator[bytes]:
+        """The body of /v1/export, piece by piece."""
 
     def close(self) -> None:
         """Let go."""
@@ -192,6 +195,9 @@ class Served:
     def differences(self, query: Mapping[str, Any], form: str) -> bytes:
         return self._client.get("/v1/differences" if form == "json" else f"/v1/differences.{form}", query)
 
+    def export(self, query: Mapping[str, Any]) -> Iterator[bytes]:
+        return self._client.stream("/v1/export", query)
+
     def close(self) -> None:
         self._client.close()
 
@@ -289,6 +295,11 @@ class Opened:
         from meterpulse.serving.differences import Asked, body
 
         return body(self._pipeline, Asked(**query), form)
+
+    def export(self, query: Mapping[str, Any]) -> Iterator[bytes]:
+        from meterpulse.serving.exporting import Asked, export
+
+        return export(self._pipeline, Asked(**query)).pieces
 
     def close(self) -> None:
         self._pipeline.close()

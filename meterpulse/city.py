@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from datetime import time as clock_time
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,26 @@ class City:
         import pyarrow as pa
 
         return pa.ipc.open_stream(self.backing.differences(which, "arrow")).read_all()
+
+    def export(
+        self,
+        channels: Sequence[str] = (),
+        *,
+        format: str = "csv",
+        grain: str = "readings",
+        start: Moment | None = None,
+        end: Moment | None = None,
+        **which: str | None,
+    ) -> Iterator[bytes]:
+        """A file of readings, or of usage by `grain`, piece by piece: of channels (ids or patterns) or of an area, utility or
+        usage_point. format is csv, parquet, arrow, green_button, nem12 or nem13. A plain date is midnight where the (first) channel
+        or the area is."""
+        query: dict[str, Any] = {"channel": list(channels) or None, "format": format, "grain": grain, **which}
+        for name, moment in (("start", start), ("end", end)):
+            query[name] = (
+                None if moment is None else self._instant(moment, next(iter(channels), None), which.get("area"))
+            )
+        return self.backing.export({name: value for name, value in query.items() if value is not None})
 
     def settle(self, timeout_seconds: float = 120.0) -> bool:
         """Wait until every accepted reading is in every answer; False where that took longer."""

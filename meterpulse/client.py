@@ -60,6 +60,16 @@ class Client:
         """The parsed JSON body of a GET."""
         return json.loads(self.get(path, query))
 
+    def stream(self, path: str, query: Query | None = None) -> Iterator[bytes]:
+        """The body of a GET, piece by piece; raises Unreachable where it ends before it is whole."""
+        response = self._open("GET", _with(path, query), None, {})
+        try:
+            while piece := response.read1(1 << 20):
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise Unreachable(f"{self.url} broke off: {error}; its log says why") from None
+
     def post(self, path: str, body: bytes, media_type: str = JSON, query: Query | None = None) -> Any:
         """The parsed JSON answer of a POST. While the server is busy, waits and sends again for two minutes.
 

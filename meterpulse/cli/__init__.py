@@ -16,6 +16,7 @@ from meterpulse.cli import (
     differences,
     edits,
     exceptions,
+    exporting,
     figures,
     fingerprints,
     intake,
@@ -36,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    server, intake, replay, query, exceptions, edits, differences, vee, care, fingerprints, simulation, settings,
+    server, intake, replay, query, exporting, exceptions, edits, differences, vee, care, fingerprints, simulation, settings,
     figures,
 ):  # fmt: skip
     group.add_to(app)

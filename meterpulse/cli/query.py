@@ -1,11 +1,10 @@
-"""Questions: `usage`, `intervals`, `sql`, `export`."""
+"""Questions: `usage`, `intervals`, `sql`."""
 
 from __future__ import annotations
 
 import json
 import sys
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +22,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(usage)
     app.command()(intervals)
     app.command()(sql)
-    app.command()(export)
 
 
 def usage(
@@ -121,55 +119,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return value.isoformat().replace("+00:00", "Z") if hasattr(value, "isoformat") else str(value)
-
-
-def export(
-    channels: Annotated[list[str], typer.Argument(help="Ids of channels.")],
-    to: Annotated[Path, typer.Option("--to", "-o", help="A file ending in .csv, .parquet or .arrow.")],
-    start: Start = None,
-    end: End = None,
-    grain: Grain = "1h",
-    data: Data = None,
-    url: Url = None,
-) -> None:
-    """Write the usage of channels to a file."""
-    writers = {".csv": _write_csv, ".parquet": _write_parquet, ".arrow": _write_arrow}
-    if to.suffix not in writers:
-        raise typer.BadParameter(f"{to.name}: end it in one of {', '.join(writers)}")
-    import pyarrow as pa
-
-    with city(data, url) as place:
-        tables = [
-            table.add_column(0, "channel", pa.array([channel] * len(table), pa.string()))
-            for channel in channels
-            for table in [place.usage(channel, start=start, end=end, grain=grain)]
-        ]
-    # Zones differ between channels and a column has one: a file is in UTC.
-    whole = pa.concat_tables([_in_utc(table) for table in tables], promote_options="permissive")
-    writers[to.suffix](whole, to)
-    say(f"{len(whole)} rows to {to}")
-
-
-def _in_utc(table: Any) -> Any:
-    import pyarrow as pa
-
-    at = table.schema.get_field_index("start")
-    return table.set_column(at, "start", table["start"].cast(pa.timestamp("ms", "UTC")))
-
-
-def _write_csv(table: Any, to: Path) -> None:
-    import pyarrow.csv
-
-    pyarrow.csv.write_csv(table, to)
-
-
-def _write_parquet(table: Any, to: Path) -> None:
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(table, to, compression="zstd", write_page_checksum=True)
-
-
-def _write_arrow(table: Any, to: Path) -> None:
-    import pyarrow.feather
-
-    pyarrow.feather.write_feather(table, str(to))

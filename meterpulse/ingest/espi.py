@@ -17,6 +17,9 @@ from meterpulse.ingest.gathered import UNITS
 from meterpulse.model.channel import Channel, ChannelError
 from meterpulse.model.quality import Quality
 
+GENERATOR = "meterpulse"
+"""Feeds of ours say so: they carry channels' ids and zones, revisions, NEM12's qualities and milliseconds in extensions."""
+
 _METER_READING = re.compile(r"(.*?)MeterReading/([^/]+)")
 _USAGE_POINT = re.compile(r"(?:([^/]+)/)?UsagePoint/([^/]+)")
 _READING_TYPE = re.compile(r"ReadingType/([^/]+)")
@@ -33,6 +36,8 @@ UOMS: dict[str, tuple[str, Fraction]] = {
     "73": ("kvarh", Fraction(1_000)),
     "31": ("kWh", Fraction(1_000, 3_600)),
     "38": ("kW", Fraction(1_000)),
+    "61": ("VA", Fraction(1_000)),
+    "63": ("var", Fraction(1_000)),
     "29": ("V", Fraction(1_000)),
     "5": ("A", Fraction(1_000)),
     "42": ("m3", UNITS["m3"].scale),
@@ -105,16 +110,17 @@ class Catalogue:
             raise RowError("bad_unit", f"usage point {point_id}: nothing says whether its {unit} are gas or water")
         seconds = _seconds(leaves.get("intervalLength", ""))
         default = leaves.get("defaultQuality", "") or "0"
+        own = self.generator == GENERATOR and "channel" in leaves
         try:
             channel = Channel(
-                f"{point_id}:{type_id}",
+                leaves.get("channel", "") if own else f"{point_id}:{type_id}",
                 utility,
                 unit,
                 usage_point=point_id,
                 direction="received" if leaves.get("flowDirection") == _REVERSE else "delivered",
                 kind=_kind(leaves.get("accumulationBehaviour", ""), unit),
                 interval_seconds=seconds or _seconds(duration) or 3_600,
-                time_zone=self._zone(point),
+                time_zone=leaves.get("zone", "") if own else self._zone(point),
             )
         except ChannelError as error:
             raise RowError("bad_unit", f"usage point {point_id}: {error}") from None

@@ -7,7 +7,8 @@
   accumulationBehaviour makes registers (1 to 3), gauges (6, 12, and all of W, V, A) or intervals (the others);
   flowDirection 19 is received. Net flow below zero is refused by the checks of an interval channel.
 - ReadingQuality is kept; a reading without one has the type's defaultQuality, or is valid, as the standard says. Several
-  that differ are mixed. What meterpulse wrote also carries NEM12's flag, method and reason, and the revision.
+  that differ are mixed. What meterpulse wrote also carries the channel's id and zone, NEM12's flag,
+  method and reason, and the revision.
 - `updated` of a block's entry is the revision, so that a later issue of a block replaces an earlier one.
 - Cost, time-of-use codes, summaries and customer data are not readings and are not kept.
 """
@@ -22,16 +23,13 @@ from xml.sax.saxutils import escape
 
 from meterpulse.ingest import FileBatch, Format
 from meterpulse.ingest.contract import BodyError, RowError
-from meterpulse.ingest.espi import Catalogue, Resource, Stream, meter_reading_of, quality_code
+from meterpulse.ingest.espi import GENERATOR, Catalogue, Resource, Stream, meter_reading_of, quality_code
 from meterpulse.ingest.gathered import BATCH_ROWS, Gathered
 from meterpulse.ingest.xml_stream import parse
 from meterpulse.model.quality import Quality, packed_of
 
 MEDIA_TYPE = "application/atom+xml"
 NAMESPACE = b"http://naesb.org/espi"
-GENERATOR = "meterpulse"
-"""Feeds of ours say so: they carry revisions and NEM12's qualities in extensions."""
-
 _SECOND_MAX = 7_289_654_400  # 2201
 
 
@@ -233,6 +231,10 @@ class _Reader:
                 seconds = int(duration)
             else:
                 raise RowError("bad_seconds", f"duration {duration[:20]!r} is not 1 to 31622400 seconds")
+        if self._ours and (ms := reading.get("ms", "")):
+            if not (ms.isascii() and ms.isdecimal() and len(ms) < 4):
+                raise RowError("bad_time", f"{ms[:9]!r} is not a count of milliseconds")
+            at += int(ms)
         self._next = at + seconds * 1_000
         return at, seconds
 
@@ -245,12 +247,12 @@ class _Reader:
         return int(text)
 
 
-_LEAVES = {"start", "duration", "value", "nem12Quality", "revision"}
+_LEAVES = {"start", "duration", "value", "nem12Quality", "revision", "ms"}
 
 
 def _shown(reading: dict[str, str]) -> bytes:
     """A reading as it is kept where it is refused: its leaves as XML again."""
-    order = ("duration", "start", "value", "nem12Quality", "revision")
+    order = ("duration", "start", "value", "nem12Quality", "revision", "ms")
     leaves = "".join(f"<{name}>{escape(reading[name])}</{name}>" for name in order if name in reading)
     return f"<IntervalReading>{leaves}</IntervalReading>".encode()
 

@@ -22,7 +22,7 @@ from meterpulse.model.channel import Channel, ChannelError
 from meterpulse.model.problem import Problem
 from meterpulse.model.reading import Readings
 from meterpulse.model.window import iso
-from meterpulse.serving import imports, queries
+from meterpulse.serving import exportapi, imports, queries
 from meterpulse.serving.answers import MEDIA, as_bytes, as_json_together, table_bytes
 from meterpulse.serving.deskapi import add_desk
 from meterpulse.serving.differences import add_differences
@@ -83,6 +83,7 @@ def create_app(
     add_intervals(app, p)
     add_differences(app, p)
     imports.add_to(app, p)
+    exportapi.add_to(app, p)
     add_rebuilds(app, p)
     _operations(app, p, rate)
     _document_readings(app)

@@ -1,0 +1,17 @@
+"""Readings as CSV: the columns that `meterpulse ingest` takes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from meterpulse.exports import Export, tables
+from meterpulse.model.reading import Readings
+
+
+class Csv(Export):
+    """See Export."""
+
+    media_type, ending = tables.MEDIA["csv"], "csv"
+
+    def write(self, parts: Iterable[Readings]) -> Iterator[bytes]:
+        return tables.stream("csv", tables.READINGS, (tables.readings_table(part, self.channels) for part in parts))
