@@ -5,33 +5,38 @@ python bench/rebuild.py --seconds 900      15-minute readings of 500,000 channel
 python bench/rebuild.py --small            a minute's worth
 
 The lake holds every reading of the days in random order of channels and times, spread over files in the order of commits:
-1 % of the readings have a revision that replaces them, 2 % of all rows came twice. Each run rebuilds all days through the same
-code as the server, and every window of every channel, every minute of the areas and every interval of the record is compared
-with what the generator says. DuckDB and Spark drop duplicates, apply revisions and sum windows of one day from the same files,
-with the result in memory.
+1 % of the readings have a revision that replaces them, 2 % of all rows came twice. Each run rebuilds all days through the
+same code as the server, and every window of every channel and every hour of the areas is compared with what the generator
+says. DuckDB and Spark drop duplicates, apply revisions and make the windows of the first day from the same files, with the
+result in memory; their answers are compared as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
+import subprocess
 import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 from _common import report
 from numba import njit
+from peers import spark_python
 
 from meterpulse import plugins
 from meterpulse.config import load
 from meterpulse.model.reading import Readings
-from meterpulse.model.window import DAY_MS
+from meterpulse.model.window import DAY_MS, day_text
 from meterpulse.pipeline import Pipeline
 from meterpulse.stores import BLOCK
 from meterpulse.stores.rollup import day_rows
@@ -180,6 +185,71 @@ def wrong_answers(p: Pipeline, day: int, truth: np.ndarray, seconds: int) -> int
     return wrong
 
 
+PEER_SQL = """
+with stands as (select channel, start, max_by(quantity, revision) as q from read_parquet(?) group by channel, start)
+select channel, epoch_ms(start) // 300000 as win, count(*) as count, sum(q)::bigint as sum, min(q) as min, max(q) as max,
+       max_by(q, start) as last
+from stands group by channel, win
+"""
+
+
+def wrong_windows(table: pa.Table, day: int, truth: np.ndarray) -> int:
+    """Windows of a peer's answer that are not what the generator says."""
+    got = np.zeros_like(truth)
+    columns = {name: table.column(name).to_numpy().astype(np.int64) for name in table.column_names}
+    at = columns["channel"], columns["win"] - day * 288
+    for i, name in enumerate(("count", "sum", "min", "max", "last")):
+        got[(*at, i)] = columns[name]
+    return int((got != truth).any(axis=2).sum())
+
+
+def with_duckdb(folder: Path, day: int, truth: np.ndarray, runs: int) -> tuple[list[float], int]:
+    """(seconds of each run, windows that are wrong): the result in memory."""
+    files = sorted(map(str, (folder / "lake" / "readings" / f"day={day_text(day)}").glob("*.parquet")))
+    seconds = []
+    with duckdb.connect(
+        config={"threads": 2, "memory_limit": "8GB", "temp_directory": str(folder / "spill")}
+    ) as connection:
+        for _ in range(runs):
+            began = time.perf_counter()
+            table = connection.sql(PEER_SQL, params=[files]).to_arrow_table()
+            seconds.append(time.perf_counter() - began)
+    return seconds, wrong_windows(table, day, truth)
+
+
+def with_spark(folder: Path, day: int, truth: np.ndarray, runs: int) -> tuple[list[float], int, str]:
+    """As `with_duckdb`; no seconds and the reason where there is no Spark."""
+    python, reason = spark_python()
+    if python is None:
+        return [], 0, reason
+    files, out = folder / "lake" / "readings" / f"day={day_text(day)}", folder / "spark.parquet"
+    command = [str(python), str(Path(__file__).with_name("_spark_rebuild.py")), str(files), str(runs), str(out)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        return [], 0, f"failed: {ended.stderr.strip()[-200:]}"
+    told = json.loads(ended.stdout.splitlines()[-1])
+    return told["seconds"], wrong_windows(pq.read_table(out), day, truth), f"Spark {told['version']}"
+
+
+def peers(
+    folder: Path, rows: int, truth: np.ndarray, runs: int
+) -> tuple[list[tuple[str, str, str]], dict[str, Any], int]:
+    """(lines of the table, what to keep, wrong windows), each on the first day's files."""
+    duck, wrong_duck = with_duckdb(folder, DAY, truth, runs)
+    spark, wrong_spark, name = with_spark(folder, DAY, truth, runs)
+    lines = [(f"  DuckDB {duckdb.__version__}, the windows only", _rate(rows, duck), "in memory, nothing kept")]
+    if spark:
+        lines.append((f"  {name}, the windows only", _rate(rows, spark), "in memory, nothing kept"))
+    else:
+        lines.append(("  Spark", name, ""))
+    return lines, {"duckdb_seconds": duck, "spark_seconds": spark, "spark": name}, wrong_duck + wrong_spark
+
+
+def _rate(rows: int, seconds: list[float]) -> str:
+    rates = sorted(rows / s / 1e6 for s in seconds)
+    return f"{statistics.median(rates):.1f} M ({rates[0]:.1f} .. {rates[-1]:.1f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--channels", type=int, help="default 8192, or 500000 where readings are 5 minutes or longer")
@@ -207,24 +277,33 @@ def main() -> None:
                 busy.append(time.process_time() - cpu)
             for day, truth in enumerate(truths, DAY):
                 wrong += wrong_answers(p, day, truth, arguments.seconds)
-        rates = sorted(rows / s / 1e6 for s in seconds)
-        result: dict[str, Any] = {"rows": rows, "seconds": seconds, "cpu_seconds": busy, "peak_bytes": peak.bytes}
+        others, kept, wrong_peers = [], {}, 0
+        if not arguments.without_peers:
+            others, kept, wrong_peers = peers(folder, rows // arguments.days, truths[0], min(arguments.runs, 2))
+        result: dict[str, Any] = {
+            "rows": rows,
+            "seconds": seconds,
+            "cpu_seconds": busy,
+            "peak_bytes": peak.bytes,
+        } | kept
         table = [
             ("readings, channels, days, runs", f"{rows:,}, {channels:,}, {arguments.days}, {arguments.runs}", ""),
             (
                 "rebuilt, readings/s",
-                f"{statistics.median(rates):.1f} M ({rates[0]:.1f} .. {rates[-1]:.1f})",
+                _rate(rows, seconds),
                 "must 15 M, aim 30 M",
             ),
+            *others,
             ("  processor time a reading", f"{statistics.median(busy) / rows * 1e9:.0f} ns", ""),
             ("bytes a reading in the lake", f"{size / rows:.1f}", ""),
             ("memory at the peak", f"{peak.bytes / 2**30:.2f} GiB", "must 8, aim 4"),
             ("answers that differ", f"{wrong}", "must 0"),
+            *([("answers of the others that differ", f"{wrong_peers}", "must 0")] if others else []),
         ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     report("rebuild" if arguments.seconds == 5 else f"rebuild_{arguments.seconds}s", table, result, arguments.save)
-    if wrong:
+    if wrong or wrong_peers:
         raise SystemExit(1)
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("meterpulse.batch")
 _ROW_BYTES = 12  # of a row that waits in memory for its channel's turn
-_CHANNELS_A_THREAD = 64 * BLOCK
+_CHANNELS_A_THREAD, _ROWS_A_THREAD = 64 * BLOCK, 64 << 20
 _SHORT_SECONDS = 4  # longer rebuilds take a tenth of the time at most
 _PARTIAL_SECONDS = 60
 
@@ -142,7 +142,8 @@ class Rebuilder:
             # In this order: channels that are registered meanwhile are in what is taken later, and not in what is built.
             group_of = p.keys.group_of()
             # A thread holds a block's day and the minutes of all areas: a small city has its memory for other things.
-            threads = min(p.config.batch.threads, 1 + len(group_of) // _CHANNELS_A_THREAD)
+            work = max(len(group_of) // _CHANNELS_A_THREAD, sum(f.rows for f in files) // _ROWS_A_THREAD)
+            threads = min(p.config.batch.threads, 1 + work)
             builder = plugins.implementation("batch", p.config.batch.engine)(
                 group_of, p.keys.group_count(), p.keys.parents(), threads=threads
             )
