@@ -74,7 +74,7 @@ def expand(given: list[str]) -> list[tuple[str, bool]]:
 
 
 def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return any(part.startswith(".") and part != ".." or part == "__MACOSX" for part in path.parts)
 
 
 def contents(name: str, in_folder: bool = False) -> Iterator[Content | Unreadable]:
