@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
 _UNACKNOWLEDGED_MAX = 500
-_FRESH_MS = 3 * WINDOW_MS  # what flows now is told of the newest window, unless it is older
+_FRESH_MS = 3 * WINDOW_MS  # what flows now is told of the newest window, unless it is older than that and two intervals
 _UNIT_NAMES = {"m3": "m³", "ft3": "ft³", "ccf": "CCF", "kVAh": None, "VAh": None, "therm": None}
 _GAUGES = {
     "power": "power",
@@ -260,7 +260,10 @@ def _flow(unit: Unit, utility: str) -> tuple[str, Unit, int] | None:
 def state(p: Pipeline, channel: Mapping[str, Any]) -> dict[str, Any]:
     """What a channel's sensors show now; null is what nobody knows."""
     unit, now_ms, kind = UNITS[channel["unit"]], p.clock(), channel["kind"]
-    near = usage(p, _query(channel, "5m", now_ms - _FRESH_MS, now_ms + WINDOW_MS))
+    look_ms = max(
+        _FRESH_MS, 2 * int(channel["interval_seconds"]) * 1000 + WINDOW_MS
+    )  # a long interval is told at its end
+    near = usage(p, _query(channel, "5m", now_ms - look_ms, now_ms + WINDOW_MS))
     rows = near.rows
     facts: dict[str, Any] = {
         "fresh_until": near.fresh_until,

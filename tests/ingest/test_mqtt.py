@@ -283,3 +283,65 @@ def test_a_wrong_password_is_told_and_a_right_one_comes_from_a_file(server, tmp_
         publish(meter, [("meterpulse/readings/meter", reading(2))])
         wait_for(lambda: quantities(pipeline) == thousandths(2))
         meter.close()
+
+
+def test_a_broker_with_tls_is_checked_and_may_ask_for_our_own_certificate(server, tmp_path, city, caplog):
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    openssl(
+        "req",
+        "-x509",
+        *key,
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-subj",
+        "/CN=ours",
+        "-addext",
+        "keyUsage=keyCertSign",
+    )
+    for name in ("broker", "city"):
+        openssl("req", *key[:5], "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        (tmp_path / "ext").write_text("subjectAltName=IP:127.0.0.1\n")
+        openssl(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2",
+            "-out", f"{name}.pem", "-extfile", "ext",
+        )  # fmt: skip
+    options = [
+        f"{word}file {tmp_path}/{file}"
+        for word, file in (("ca", "ca.pem"), ("cert", "broker.pem"), ("key", "broker.key"))
+    ]
+    with server.Mosquitto(tmp_path / "tls", options=[*options, "require_certificate true"]) as broker:
+        url = broker.url.replace("mqtt:", "mqtts:")
+        ours = {"certificate_file": str(tmp_path / "city.pem"), "key_file": str(tmp_path / "city.key")}
+        trusting = {"ca_file": str(tmp_path / "ca.pem")}
+        for settings, said in (
+            ({}, "certificate verify failed"),
+            (trusting, "certificate required|closed|reset|broke"),
+        ):
+            with pytest.raises(ConnectionError, match=said):
+                publisher(url, **settings)
+        pipeline = city(url, **trusting, **ours, password="correct horse", username="meterpulse")
+        meter = publisher(url, **trusting, **ours)
+        publish(meter, [("meterpulse/readings/a", reading(n)) for n in range(200)])
+        wait_for(lambda: quantities(pipeline) == thousandths(*range(200)))
+        assert "correct horse" not in caplog.text + json.dumps(pipeline.status()) + repr(pipeline.config)
+        meter.close()
+
+
+def test_a_state_that_was_kept_before_we_came_is_not_dated_by_its_arrival(broker, city):
+    meter = publisher(broker.url)
+    kept = [
+        ("garage/sensor/energy/state", b"1.5"),
+        ("zigbee2mqtt/fridge", b'{"energy": 2.5, "last_seen": "2026-03-06T23:00:00Z"}'),
+    ]
+    publish(meter, kept, retain=True)
+    pipeline = city(broker.url, dialects=["esphome", "zigbee2mqtt"], unknown_channels="register")
+    publish(meter, [("garage/sensor/energy/state", b"1.6")], retain=True)
+    wait_for(lambda: sorted(quantities(pipeline)) == [1_600_000, 2_500_000])
+    wait_for(lambda: pipeline.sources.status()[0]["messages"] == 3)
+    assert not list(pipeline.log.quarantined())
+    meter.close()

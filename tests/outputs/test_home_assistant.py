@@ -21,6 +21,7 @@ NOW = 1_772_886_930_000  # 2026-03-07T12:35:30Z, 13:35:30 in Paris
 CHANNELS = [
     Channel("E-1", "electricity", "kWh", interval_seconds=300, time_zone="Europe/Paris", area="75001"),
     Channel("G/1", "gas", "m3", interval_seconds=300, time_zone="Europe/Paris"),
+    Channel("H-1", "electricity", "kWh", interval_seconds=3600),
     Channel("R-1", "electricity", "kWh", kind="register", interval_seconds=60),
     Channel("P-1", "electricity", "W", kind="gauge", interval_seconds=60),
 ]
@@ -93,6 +94,8 @@ def test_a_home_has_today_the_last_hour_and_now_in_exact_numbers(city):
         ("E-1", "7T11:00:00", "0.2"),
         ("E-1", "7T12:30:00", "0.125"),
         ("G/1", "7T12:30:00", "0.5"),
+        ("H-1", "7T11:00:00", "0.75"),  # told at noon
+        ("R-1", "7T12:30:00", "4711.5"),
     )
     facts = state(pipeline, pipeline.registry.channel("E-1"))
     assert {k: facts[k] for k in ("today", "last_hour", "now", "newest")} == {
@@ -100,6 +103,8 @@ def test_a_home_has_today_the_last_hour_and_now_in_exact_numbers(city):
     }  # fmt: skip
     gas = state(pipeline, pipeline.registry.channel("G/1"))
     assert (gas["today"], gas["now"]) == (0.5, 6.0)
+    assert state(pipeline, pipeline.registry.channel("H-1"))["now"] == 750.0
+    assert state(pipeline, pipeline.registry.channel("R-1"))["total"] == 4711.5
 
 
 def test_what_nobody_knows_is_null_and_not_zero(city):
@@ -117,8 +122,8 @@ def test_what_nobody_knows_is_null_and_not_zero(city):
         (CHANNELS[0], [("today", "kWh", "energy"), ("last_hour", "kWh", "energy"), ("now", "W", "power")]),
         (CHANNELS[1], [("today", "m³", "gas"), ("last_hour", "m³", "gas"), ("now", "m³/h", "volume_flow_rate")]),
         (Channel("W", "water", "L"), [("today", "L", "water"), ("last_hour", "L", "water"), ("now", "L/min", "volume_flow_rate")]),
-        (CHANNELS[2], [("total", "kWh", "energy")]),
-        (CHANNELS[3], [("now", "W", "power")]),
+        (CHANNELS[3], [("total", "kWh", "energy")]),
+        (CHANNELS[4], [("now", "W", "power")]),
         (Channel("V", "electricity", "V", kind="gauge"), [("now", "V", "voltage")]),
         (Channel("q", "electricity", "kvarh"), [("today", "kvarh", "reactive_energy"), ("last_hour", "kvarh", "reactive_energy")]),
     ],
