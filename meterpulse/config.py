@@ -184,6 +184,7 @@ class VeeGroup(Section):
     from_: date | None = Field(None, alias="from")
     until: date | None = None
     rules: dict[str, dict[str, Any]] = {}
+    arrival: bool | None = None
     order: tuple[str, ...] | None = None
     estimators: dict[str, dict[str, Any]] = {}
 

@@ -169,11 +169,12 @@ class Running:
     def _send(self, sent: _Sent) -> None:
         """To the log; waits where the city has no room. Gives up only when stopping."""
         delivery = sent.delivery
+        decoded = delivery.decoded
+        if self._p.arrival.is_on:
+            decoded = self._p.judged(decoded, delivery.source)
         while not self._stopping.is_set():
             try:
-                future = self._p.submit(
-                    delivery.decoded, delivery.source, positions=delivery.positions, lane=self._lane
-                )
+                future = self._p.submit(decoded, delivery.source, positions=delivery.positions, lane=self._lane)
             except Problem as problem:
                 self._note(problem)
                 self._stopping.wait(problem.retry_after_seconds or _AGAIN_SECONDS)

@@ -27,6 +27,7 @@ from meterpulse.vee import Traits
 from meterpulse.vee.catalogue import RuleSet, rules
 from meterpulse.vee.estimation import DEFAULT_ORDER, EstimationError, Order, estimators
 
+_MOST = 62  # groups are bits of an int64
 Judged = tuple[np.ndarray, RuleSet, Order]  # rows int64, ascending, and what they are judged and estimated by
 
 
@@ -35,6 +36,7 @@ class VeeSettings:
 
     def __init__(self, groups: Sequence[VeeGroup] = ()):
         self._groups = sorted(groups, key=lambda group: group.priority)
+        self._arrivals: dict[tuple[int, ...], RuleSet] = {}
         self._combined = lru_cache(maxsize=4096)(self._combine)
 
     @classmethod
@@ -43,6 +45,8 @@ class VeeSettings:
         wrong = [text for at, group in enumerate(groups) for text in _wrong(f"vee.groups.{at}", group)]
         names = [group.name for group in groups]
         wrong += [f"vee.groups: two are named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
+        if len(groups) > _MOST:
+            wrong.append(f"vee.groups: {len(groups)} groups; at most {_MOST} can be told apart, so join some")
         wrong += [text for a, b in combinations(groups, 2) for text in _contradictions(a, b)]
         if wrong:
             raise ConfigError("\n".join(wrong))
@@ -60,10 +64,44 @@ class VeeSettings:
         """Splits `count` channels of these traits by what they are judged by. `ids` gives their texts, in order; it is
         asked only when a group in force goes by them.
         """
+        return [(rows, *self._combined(chosen)) for rows, chosen in self._split(traits, count, ids, day)]
+
+    @property
+    def judges_arrivals(self) -> bool:
+        """Whether any group asks for readings to be judged when they arrive."""
+        return any(group.arrival for group in self._groups)
+
+    def may_judge_arrivals(self, traits: Traits, day: int) -> bool:
+        """Whether a group in force for channels of these traits asks for it."""
+        return any(self._groups[at].arrival for at in self._in_force(traits, day))
+
+    def for_arrival(
+        self, traits: Traits, count: int, ids: Callable[[], pa.Array], day: int
+    ) -> list[tuple[np.ndarray, RuleSet]]:
+        """As `for_channels`, only those that are judged on arrival, and by the rules that can be used there. That an
+        interval is missing shows only later.
+        """
+        parts = self._split(traits, count, ids, day)
+        return [(rows, self._arriving(chosen)) for rows, chosen in parts if self._asks(chosen)]
+
+    def _asks(self, chosen: tuple[int, ...]) -> bool:
+        said = [self._groups[at].arrival for at in chosen if self._groups[at].arrival is not None]
+        return bool(said and said[-1])
+
+    def _arriving(self, chosen: tuple[int, ...]) -> RuleSet:
+        if chosen not in self._arrivals:
+            entries = self._combined(chosen)[0].without_history().entries
+            self._arrivals[chosen] = RuleSet(tuple(entry for entry in entries if entry[0].id != "V07"))
+        return self._arrivals[chosen]
+
+    def _split(
+        self, traits: Traits, count: int, ids: Callable[[], pa.Array], day: int
+    ) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+        """Rows of channels by the groups that they are in."""
         in_force = self._in_force(traits, day)
         named = [at for at in in_force if self._groups[at].channels]
         if not named:
-            return [(np.arange(count), *self._combined(tuple(in_force)))]
+            return [(np.arange(count), tuple(in_force))]
         texts = ids()
         # Few groups, many channels: each channel's groups as bits of one number.
         member = np.zeros(count, np.int64)
@@ -72,8 +110,7 @@ class VeeSettings:
         out = []
         for bits in np.unique(member).tolist():
             absent = {at for bit, at in enumerate(named) if not bits >> bit & 1}
-            chosen = tuple(at for at in in_force if at not in absent)
-            out.append((np.flatnonzero(member == bits), *self._combined(chosen)))
+            out.append((np.flatnonzero(member == bits), tuple(at for at in in_force if at not in absent)))
         return out
 
     def _in_force(self, traits: Traits, day: int) -> list[int]:
@@ -151,7 +188,8 @@ def _contradictions(a: VeeGroup, b: VeeGroup) -> Iterator[str]:
 def _said(group: VeeGroup) -> dict[str, Any]:
     out = {f"rules.{id}.{name}": value for id, given in group.rules.items() for name, value in given.items()}
     out |= {f"estimators.{e}.{name}": value for e, given in group.estimators.items() for name, value in given.items()}
-    return out | ({} if group.order is None else {"order": group.order})
+    single = {"order": group.order, "arrival": group.arrival}
+    return out | {name: value for name, value in single.items() if value is not None}
 
 
 def _may_share(a: VeeGroup, b: VeeGroup) -> bool:

@@ -11,8 +11,9 @@ from meterpulse.vee import Context, Findings, Profile, Status
 from meterpulse.vee.catalogue import RuleSet
 from meterpulse.vee.runs import compiled
 
-# What a rule may grade. Estimates, edits and values that somebody has verified keep their grade.
-_GRADED = np.isin(np.arange(256), (Quality.RAW, Quality.VALID, Quality.VALIDATED, Quality.QUESTIONABLE))
+# What a rule may grade. Estimates, edits and values that somebody has verified keep their grade; and what its sender or a rule on
+# arrival doubted stays in doubt until a person has looked at it.
+_GRADED = np.isin(np.arange(256), (Quality.RAW, Quality.VALID, Quality.VALIDATED))
 _VALIDATED, _QUESTIONABLE = int(Quality.VALIDATED), int(Quality.QUESTIONABLE)
 
 
