@@ -93,7 +93,7 @@ def replay(
             gathering = Gathering(place, Path(scratch), bar, now_ms, format, mapping, id_template, first, last)
             gathered = gathering.gathered(found)
         if not gathered.spool.rows:
-            raise typer.BadParameter("nothing to replay: no readings there between --from and --to")
+            raise typer.BadParameter(_why_nothing(gathered.refused))
         days = gathered.spool.last - gathered.spool.first + 1
         copies = copies_of(gathered.channels, scale, days)
         if register:
@@ -104,7 +104,7 @@ def replay(
         put_json(told)
     else:
         put_facts(told)
-    if told["reasons"].get("unknown_channel"):
+    if told["reasons"].get("unknown_channel") or told["left_out"].get("unknown_channel"):
         say("--register creates the channels that the files imply")
     if stopped:
         raise typer.Exit(INTERRUPTED)
@@ -136,20 +136,22 @@ def _play(
     ids = [channel.id for channel in copies.channels]
     begin_ms = gathered.spool.first * _DAY_MS + shift_ms
     tempo, sent, stopped, reasons = None, 0, False, Counter[str]()
-    at_ms = first_ms = begin_ms
+    at_ms, first_ms, last_ms = begin_ms, None, None
     total = None if not isinstance(days, range) else len(days) * _DAY_MS / 1_000
     say(f"{len(ids)} channels from {iso(begin_ms)} on; Ctrl-C ends it")
     try:
         with progress("replaying", total, "s") as bar:
             for moment in play.moments(days):
                 if tempo is None:  # time before the first reading is not waited for
-                    first_ms = moment.at_ms
-                    tempo = Tempo(now_ms, time.sleep, first_ms, speed)
+                    tempo = Tempo(now_ms, time.sleep, moment.at_ms, speed)
                 tempo.wait_until(moment.at_ms)
                 for body in bodies(moment.rows, ids):
                     answer = place.backing.ingest(body, ARROW, SOURCE)
                     sent += answer["accepted"]
                     reasons.update(answer["reasons"])
+                starts = moment.rows["start"]
+                first_ms = int(starts[0]) if first_ms is None else first_ms
+                last_ms = int(starts[-1])
                 bar.advance((moment.at_ms - at_ms) / 1_000, f"{iso(moment.at_ms)} {sent} readings")
                 at_ms = moment.at_ms
     except KeyboardInterrupt:
@@ -160,10 +162,17 @@ def _play(
         "reasons": dict(sorted(reasons.items())),
         "left_out": dict(sorted(gathered.refused.items())),
         "channels": len(ids),
-        "from": iso(first_ms),
-        "to": iso(at_ms),
+        "first_start": None if first_ms is None else iso(first_ms),
+        "last_start": None if last_ms is None else iso(last_ms),
     }
     return told, stopped
+
+
+def _why_nothing(refused: Counter[str]) -> str:
+    if not refused:
+        return "nothing to replay: no reading starts between --from and --to"
+    rows = ", ".join(f"{count} {reason}" for reason, count in refused.most_common(3))
+    return f"nothing to replay: the files' rows were refused ({rows}); register their channels first, or mend the files"
 
 
 def _register(place: City, copies: Copies, every: int, areas: list[str]) -> None:
