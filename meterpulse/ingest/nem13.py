@@ -126,7 +126,7 @@ def _dial(record: Record) -> tuple[int | None, int]:
         return None, 1
     width = len(after.partition(".")[0])
     wide = width == len(before.partition(".")[0]) and 1 <= width <= 12
-    padded = before.startswith("0") or after.startswith("0")
+    padded = width > 1 and (before.startswith("0") or after.startswith("0"))  # the 0 of 0.5 tells nothing
     if passed < 0:
         return (width if wide and abs(passed + 10**width - used) <= 1 else None), 1
     factor = round(used / passed) if passed > 0 else 1

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from meterpulse.config import load
+from meterpulse.exports.nem13 import Nem13
 from meterpulse.ingest import decode, files
 from meterpulse.model.channel import Channel
 from meterpulse.model.problem import Problem
 from meterpulse.model.quality import text_of
+from meterpulse.model.reading import Readings
 from meterpulse.pipeline import Pipeline
 from meterpulse.registry import Registry
 from meterpulse.serving import exporting
@@ -212,3 +214,50 @@ def test_a_span_holds_the_readings_that_start_in_it(p, standing):
 def test_a_wrong_question_is_told_before_the_file_begins(p, asked):
     with pytest.raises(Problem):
         export(p, Asked(**asked))
+
+
+NEM = ["4103035421:E1", "4103035421:B1"]
+
+
+def test_nem12_comes_back_with_its_values_days_and_qualities(p, standing, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_ROWS", 20)  # parts end within days of NEM time unless they are cut there
+    content = whole(p, channel=NEM, format="nem12")
+    path = tmp_path / "out.csv"
+    path.write_bytes(content)
+    assert files.detect(path) == "nem12"
+    found, missing = {}, 0
+    with Registry.open(tmp_path / "registry") as registry:
+        for batch in files.read(path):
+            missing += sum(row.reason == "missing" for row in batch.rejected)
+            assert {row.reason for row in batch.rejected} <= {"missing"}
+            registry.register(batch.channels)
+            found |= plainly(decode(batch.body, batch.media_type, registry.table, NOW).readings, registry)
+    wanted = {key: row for key, row in standing.items() if key[0] in NEM}
+    assert {key: row[:2] for key, row in found.items()} == {key: row[:2] for key, row in wanted.items()}
+    assert {key: row[3] for key, row in found.items()} == {
+        key: {"raw": "A", "validated": "A", "edited": "F16"}.get(row[3], row[3]) for key, row in wanted.items()
+    }
+    assert missing > 0
+    days = [line.split(b",")[1] for line in content.splitlines() if line.startswith(b"300")]
+    assert len(days) == 3 + 2  # from 23:00 on, 30 hours of half hours and 5 hours of five minutes: no day stands twice
+
+
+def test_nem13_comes_back_with_its_reads(p, standing, tmp_path):
+    found, channels = back(whole(p, channel=["R-1"], format="nem13"), "nem13", tmp_path, "out.csv")
+    wanted = {("R-1:E1", at): row[1] for (id, at), row in standing.items() if id == "R-1"}
+    assert {key: row[1] for key, row in found.items()} == wanted
+    assert [(c.id, c.kind, c.digits) for c in channels] == [("R-1:E1", "register", None)]
+
+
+def test_a_dial_of_known_digits_is_written_with_all_of_them():
+    channel = Channel("M:41", "electricity", "kWh", kind="register", digits=5)
+    reads = Readings.of(channel=[0, 0], start=[0, 86_400_000], seconds=1, quantity=[99_998_000_000, 3_500_000])
+    lines = b"".join(Nem13({0: channel}, 0).write([reads])).decode().splitlines()
+    fields = lines[1].split(",")
+    assert (fields[8], fields[13], fields[18], fields[19]) == ("99998.0000", "00003.5000", "5.5000", "kWh")
+
+
+@pytest.mark.parametrize("id", ["G-1", "V-1", "R-1", "Q&A <1>"])
+def test_nem12_refuses_what_it_cannot_hold(p, id):
+    with pytest.raises(Problem, match="another format"):
+        export(p, Asked(channel=[id], format="nem12"))
