@@ -199,6 +199,6 @@ def _told(part: Part, now_ms: int) -> dict[str, Any]:
     behind = part.lag
     seconds = 0.0 if not behind else None if part.stamp_ms < 0 else max(0.0, (now_ms - part.stamp_ms) / 1000)
     return {
-        "name": f"{part.topic}/{part.partition}", "topic": part.topic, "partition": part.partition,
-        "next": part.next, "end": part.end, "lag": behind, "lag_seconds": seconds, "lost": part.lost,
+        "name": f"{part.topic}/{part.partition}", "next": part.next, "end": part.end, "lag": behind,
+        "lag_seconds": seconds, "lost": part.lost,
     }  # fmt: skip

@@ -61,8 +61,8 @@ class Topics:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
         found = []
-        while messages := consumer.consume(1000, 1.5):
-            found += messages
+        while (message := consumer.poll(1.5)) is not None:
+            found.append(message)
         consumer.close()
         return found
 

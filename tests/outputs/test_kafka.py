@@ -87,7 +87,7 @@ class City:
         reader.assign([TopicPartition(f"{self._settings['topic_prefix']}.{view}", p, 0) for p in (0, 1)])
         found, ends = [], 0
         while ends < 2:
-            for message in reader.consume(100, 1):
+            if (message := reader.poll(1)) is not None:
                 ends += message.error() is not None
                 if message.error() is None:
                     found.append(message)
