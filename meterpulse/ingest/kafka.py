@@ -17,11 +17,11 @@ import orjson
 
 from meterpulse.config import ConfigError
 from meterpulse.ingest import Decoded, Delivery, House, Rejected, Source, decode
-from meterpulse.ingest.bodies import Refused, decode_bodies
+from meterpulse.ingest.bodies import Refused, are_lines, decode_bodies
 from meterpulse.ingest.contract import RowError
 from meterpulse.ingest.media import with_parameters
 from meterpulse.kafka import Connection
-from meterpulse.kafka.intake import Intake, Part
+from meterpulse.kafka.intake import Intake, Part, Taken
 from meterpulse.kafka.sending import Letter, Sender
 from meterpulse.model.channel import Channel, ChannelError
 from meterpulse.model.quantity import UnknownUnit, unit_of
@@ -62,8 +62,8 @@ class KafkaSource(Source):
                 found = intake.take(_LINGER_SECONDS if self._under_way else 0.0)
                 if not found:
                     yield None
-                for (topic, partition), messages in found.items():
-                    yield self._delivery(intake, intake.part(topic, partition), messages, sender)
+                for (topic, partition), taken in found.items():
+                    yield self._delivery(intake, intake.part(topic, partition), taken, sender)
         finally:
             self._intake = None
             intake.close()
@@ -82,12 +82,12 @@ class KafkaSource(Source):
     def _position(self, topic: str, partition: int) -> str | None:
         return self.house.position(f"kafka:{self.settings.group}/{topic}/{partition}")
 
-    def _delivery(self, intake: Intake, part: Part, messages: list[Any], sender: Sender | None) -> Delivery:
+    def _delivery(self, intake: Intake, part: Part, taken: Taken, sender: Sender | None) -> Delivery:
         topic, partition, offset = part.topic, part.partition, part.next
-        readings, refused = self._decoded(topic, [message.value() or b"" for message in messages])
+        readings, refused = self._decoded(topic, [value or b"" for value in taken.values])
         if sender is not None and refused:
-            sender.send([_letter(part, messages[each.message], each.row) for each in refused])
-        rejected = [_placed(part, messages[each.message].offset(), each.row) for each in refused]
+            sender.send([_letter(part, taken, each) for each in refused])
+        rejected = [_placed(part, taken.offsets[each.message], each.row) for each in refused]
         name = f"{topic}/{partition}/{offset}"
         self._under_way.add(name)
 
@@ -98,7 +98,7 @@ class KafkaSource(Source):
         return Delivery(
             f"kafka:{topic}/{partition}"[:200],
             Decoded(readings, rejected),
-            len(messages),
+            len(taken.values),
             acknowledge,
             {f"kafka:{self.settings.group}/{topic}/{partition}": part.position},
         )
@@ -109,7 +109,7 @@ class KafkaSource(Source):
         """The readings, and the refused rows by the number of their message. Empty messages (a compacted topic's) are none."""
         numbers: Sequence[int] = range(len(values))
         wrong: list[Refused] = []
-        if not all(value[:1] == b"{" for value in values):
+        if not are_lines(values):
             numbers, values, wrong = self._unwrapped(values)
         now_ms = self.house.now_ms()
         readings, refused = decode_bodies(values, lambda body, kind: decode(body, kind, self.house.table(), now_ms))
@@ -187,12 +187,13 @@ def _placed(part: Part, offset: int, row: Rejected) -> Rejected:
     return replace(row, media_type=f"{place};{parameters}" if parameters else place)
 
 
-def _letter(part: Part, message: Any, row: Rejected) -> Letter:
+def _letter(part: Part, taken: Taken, refused: Refused) -> Letter:
+    row = refused.row
     headers: Mapping[str, str] = {
         "reason": row.reason, "detail": row.detail, "media_type": row.media_type, "topic": part.topic,
-        "partition": str(part.partition), "offset": str(message.offset()),
+        "partition": str(part.partition), "offset": str(taken.offsets[refused.message]),
     }  # fmt: skip
-    return Letter(message.key(), row.original, headers)
+    return Letter(taken.keys[refused.message], row.original, headers)
 
 
 def _told(part: Part, now_ms: int) -> dict[str, Any]:
