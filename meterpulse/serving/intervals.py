@@ -160,3 +160,4 @@ def add_intervals(app: FastAPI, p: Pipeline) -> None:
             path, response_class=Response, responses=example if form == "json" else None, name=f"intervals_{form}"
         )
         route(answered(form))
+    app.get("/v1/intervals.json", include_in_schema=False, response_class=Response)(answered("json"))

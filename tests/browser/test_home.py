@@ -73,7 +73,7 @@ def test_a_day_of_25_hours_has_25_rows_and_a_gap_stays_a_gap(browse: Any, server
     query = "/v1/usage?channel=E-DST&grain=5m&start=2026-11-01T04:00:00Z&end=2026-11-02T05:00:00Z"
     server.until(query, lambda answer: len(answer["rows"]) == 294, 120)
 
-    page = browse().open("/home/H-DST?day=2026-11-01&step=60&view=table")
+    page = browse().open("/home/H-DST?day=2026-11-01&step=60&view=table&values=measured")
     page.wait_for_selector("#home-chart tbody tr")
     rows = page.eval_on_selector_all(
         "#home-chart tbody tr", "rows => rows.map(r => [...r.cells].map(c => c.textContent))"

@@ -1,7 +1,7 @@
 // One channel: what was measured and what stands, with its quality, the exceptions on it and who decided what.
 
 import "./chart.js";
-import { address, get, now, post } from "./api.js";
+import { address, get, now } from "./api.js";
 import { decide, undo } from "./deciding.js";
 import { all, element, one, segmented, write } from "./dom.js";
 import { fillLinks, onKey, search, stamp, watchConnection } from "./frame.js";
@@ -39,7 +39,6 @@ async function begin() {
   root.dataset.utility = channel.utility;
   document.documentElement.dataset.utility = channel.utility;
   const own = channel.interval_seconds ?? 300;
-  seconds = own >= 300 && 86_400 % own === 0 ? own : 300;
   const facts = [WORDS[channel.utility], channel.direction, channel.kind, channel.unit, `every ${own < 60 ? `${own} s` : `${own / 60} min`}`, zone()];
   one("[data-where]").replaceChildren(facts.filter(Boolean).join(" · "),
     ...(channel.area ? [" · ", element("a", { href: `/?area=${encodeURIComponent(channel.area)}` }, channel.area)] : []),
@@ -48,13 +47,11 @@ async function begin() {
   await follow();
 }
 
-/** Every interval of [start, end) that is over: {start, measured, effective, quality, mark}; [] where there are none. */
+/** The record of [start, end): {start, measured, effective, quality, method, known_at}; none where there is no value at all. */
 async function intervals(start, end) {
-  const until = Math.min(end, Math.floor(now() / (seconds * 1000)) * seconds * 1000);
-  if (until <= start) return [];
-  const found = await post("/v1/edits/preview", { channel: id, start: isoTime(start), end: isoTime(until), action: "leave" });
-  if (found.refused_count) throw new Error(found.refused[0].reason);
-  return found.items[0].intervals.map((row) => ({ ...row, measured: row.raw }));
+  const found = await get(address("/v1/intervals", { channel: id, start: isoTime(start), end: isoTime(end) }));
+  seconds = found.seconds;
+  return found.rows.map((row) => ({ ...row, effective: row.quantity }));
 }
 
 let asked = 0;
@@ -92,7 +89,7 @@ function showHead() {
 function showChart(rows, start, end) {
   const exception = focus();
   one("#channel-chart").show(overlayChart({ zone: zone(), start, end, seconds, unit: channel.unit, rows, band: exception }));
-  fillLinks("channel", { channel: id, start: isoTime(start), end: isoTime(end), grain: "5m" });
+  fillLinks("channel", { channel: id, start: isoTime(start), end: isoTime(end) }, "/v1/intervals");
   const last = rows.findLast((row) => row.effective !== null);
   stamp(one("[data-day-stamp]"), last ? instant(last.start) + seconds * 1000 : null, { before: "values until ", staleAfter: Infinity });
   const [from, until] = exception ?? [start, Math.min(end, start + HOUR)];

@@ -94,10 +94,10 @@ state.onChange(showTables);
 showTables();
 
 /** Fill the CSV · JSON · Parquet · API links of a panel. */
-export function fillLinks(name, parameters) {
+export function fillLinks(name, parameters, path = "/v1/usage") {
   for (const link of all(`[data-links="${name}"] a`)) {
     const extension = { csv: ".csv", json: ".json", parquet: ".parquet", api: "" }[link.dataset.as];
-    link.href = address(`/v1/usage${extension}`, parameters);
+    link.href = address(`${path}${extension}`, parameters);
     if (link.dataset.as === "csv" || link.dataset.as === "parquet") link.download = `${parameters.channel ?? `${parameters.area}-${parameters.utility}`}${extension}`;
   }
 }

@@ -6,7 +6,7 @@ import { Live, now } from "./api.js";
 import { dayChart } from "./daychart.js";
 import { all, element, one, segmented, write } from "./dom.js";
 import { fillLinks, onKey, search, stamp, watchConnection } from "./frame.js";
-import { also, date, heard, loadDays, loadHome, meters, today, usage, windowsOf, zone } from "./homemodel.js";
+import { also, date, heard, loadDays, loadHome, meters, today, usage, values, windowsOf, zone } from "./homemodel.js";
 import { showAlso, showPanel } from "./homepanels.js";
 import { state } from "./state.js";
 import { addDays, dayWords, HOUR, instant, isoTime, localDate, localDay, MINUTE } from "./time.js";
@@ -107,7 +107,7 @@ function showDay() {
   one("#home-chart").show(chart);
   if (chart.empty) offerNewest(meter);
   else showNotes(notes);
-  fillLinks("home", { channel: meter.channel.id, start: isoTime(day.start), end: isoTime(day.end), grain: windows.grain });
+  fillLinks("home", { channel: meter.channel.id, start: isoTime(day.start), end: isoTime(day.end), grain: windows.grain, values: values() });
   one("[data-channel-link]").href = `/channel/${encodeURIComponent(meter.channel.id)}?day=${date()}`;
   stamp(one("[data-day-stamp]"), windows.freshUntil, { before: "up to " });
 }
@@ -145,6 +145,13 @@ function showEmpty(...content) {
 
 // --- wiring ---------------------------------------------------------------------------------------------------------
 
+// the windows that are held are of the one kind or of the other, so that a change begins anew
+const markValues = segmented(one("[data-values-choice]"), (value) => {
+  if (value === values()) return;
+  state.set({ values: value === "measured" ? value : null });
+  location.reload();
+});
+markValues(values());
 const choose = (utility) => meters.has(utility) && state.set({ u: utility });
 const markUtility = segmented(one("[data-panels]"), choose);
 const markStep = segmented(one("[data-steps]"), (value) => state.set({ step: value === "15" ? null : value }));

@@ -37,7 +37,9 @@ export async function loadHome(customer) {
   return channels;
 }
 
-export const usage = (channel, start, end, grain) => get(address("/v1/usage", { channel, start: isoTime(start), end: isoTime(end), grain }));
+/** What stands (validated, estimated, edited) or, where the reader asks for it, only what was measured. */
+export const values = () => (state.get("values") === "measured" ? "measured" : "effective");
+export const usage = (channel, start, end, grain) => get(address("/v1/usage", { channel, start: isoTime(start), end: isoTime(end), grain, values: values() }));
 
 function unless404(error) {
   if (error.status === 404) return { rows: [] };

@@ -26,6 +26,7 @@ export function overlayChart({ zone, start, end, seconds, unit, rows, band = nul
   const series = [{ key: "effective", name: "Stands", style: "straight", values: effective }];
   if (differs.some(Boolean) && aside.some((one) => one !== null)) series.push({ key: "measured", name: "Measured", style: "dashed", values: aside });
   if (proposed) series.push({ key: "proposed", name: "Proposed", style: "dotted", values: value("proposed") });
+  const told = rows.some((row) => row.known_at || row.method); // the record says how and since when
   const total = (values) => values.reduce((sum, one) => sum + (one ?? 0), 0);
   const unknown = effective.filter((one) => one === null).length;
   return {
@@ -43,8 +44,9 @@ export function overlayChart({ zone, start, end, seconds, unit, rows, band = nul
     tipNote: (i) => (all[i] && markOf(all[i]) !== "A" ? (all[i].quality ?? "") : ""),
     empty: effective.some((one) => one !== null) || measured.some((one) => one !== null) ? null : "No values here.",
     sentence: `${number(total(effective))} ${unit}${differs.some(Boolean) ? ` stand, ${number(total(measured))} ${unit} were measured` : ""}${unknown ? `; ${unknown} of ${all.length} intervals have no value` : ""}.`,
-    columns: [{ title: "From" }, { title: `Measured, ${unit}`, number: true }, { title: `Stands, ${unit}`, number: true }, { title: "Quality" }],
-    rows: all.map((row, i) => [`${localDate(zone, starts[i])} ${clock(zone, starts[i])}`, shown(measured[i]), shown(effective[i]), words(row)]),
+    columns: [{ title: "From" }, { title: `Measured, ${unit}`, number: true }, { title: `Stands, ${unit}`, number: true }, { title: "Quality" }, ...(told ? [{ title: "How" }, { title: "Known since" }] : [])],
+    rows: all.map((row, i) => [`${localDate(zone, starts[i])} ${clock(zone, starts[i])}`, shown(measured[i]), shown(effective[i]), words(row),
+      ...(told ? [row?.method?.replaceAll("_", " ") ?? "", row?.known_at?.slice(0, 16).replace("T", " ").concat("Z") ?? ""] : [])]),
   };
 }
 

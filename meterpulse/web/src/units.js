@@ -78,7 +78,7 @@ export function change(a, b) {
 
 const MARKS = {
   A: ["valid", "raw", "validated", "verified", "revenue", "actual"],
-  E: ["estimated", "reference day", "linear", "derived", "forecast"],
+  E: ["estimated", "reference day", "linear", "derived", "forecast", "weather"],
   S: ["edited", "substituted"],
   L: ["late"],
   Q: ["questionable"],
