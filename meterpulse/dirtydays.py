@@ -83,7 +83,9 @@ class Rebuilder:
         with self._lock:
             self._progress = {"day": day_text(day), "of": "record"}
             try:
-                return self.recording.record(day, self._install)
+                report = self.recording.record(day, self._install)
+                self._tell_differences(day)
+                return report
             finally:
                 self._progress = None
                 give_back()

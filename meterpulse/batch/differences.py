@@ -11,7 +11,8 @@ compares with speed's own answer. Its cause is proven and not assumed:
 - recovery: the day is rebuilt because something was lost or damaged, and what stood there proves nothing;
 - unexplained: anything else. One of the layers is wrong.
 
-What changes after that, between measured and effective values, is told by `cause_of_record`: estimate, edit, rule change.
+What the record changes after that (see `record`) is told beside it by interval: estimate, edit, or rule change where another
+version of the rules gave another value. There, speed is what was measured, and batch what is effective.
 """
 
 from __future__ import annotations
@@ -23,15 +24,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from meterpulse.model.aside import IMPORTED, LATE, REVISED, Known
-from meterpulse.model.quality import ESTIMATES, Quality, code_of
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, WINDOWS_A_DAY
 from meterpulse.stores import BLOCK, Chunk, Store
+from meterpulse.stores.overlay import MISSING, Overlay
 
 CAUSES = ("late", "duplicate", "revision", "estimate", "edit", "rule change", "recovery", "unexplained")
-NONE = 255
 NOTE = "difference"  # of the store: difference/<day>/<block>
 _LATE, _DUPLICATE, _REVISION, _ESTIMATE, _EDIT, _RULE, _RECOVERY, UNEXPLAINED = range(len(CAUSES))
-_ESTIMATED = np.array(sorted(int(q) for q in ESTIMATES))
 ROW = np.dtype(
     [
         ("channel", "<u4"),  # dense index
@@ -199,8 +198,13 @@ def note_of(day: int, block: int) -> str:
     return f"{NOTE}/{day}/{block}"
 
 
+def record_note_of(day: int, block: int) -> str:
+    """As `note_of`, of what differs between measured and effective values."""
+    return f"{NOTE}/{day}/{block}/record"
+
+
 def of_day(store: Store, day: int) -> np.ndarray:
-    """ROW[n]: all differences of a UTC day, sorted by channel and window."""
+    """ROW[n]: all differences of a UTC day, sorted by block."""
     notes = store.notes(f"{NOTE}/{day}/")
     blocks = sorted((int(name.split("/")[2]), data) for name, data in notes.items())
     return np.concatenate([np.zeros(0, ROW), *(unpack(data) for _, data in blocks)])
@@ -221,13 +225,35 @@ def unpack(data: bytes) -> np.ndarray:
     return np.ascontiguousarray(columns.T).reshape(-1).view(ROW)
 
 
-def cause_of_record(
-    before: np.ndarray, after: np.ndarray, quality_before: np.ndarray, quality_after: np.ndarray, same_rules: np.ndarray
-) -> np.ndarray:
-    """uint8[n]: why effective values int64[n] differ, indices into CAUSES; NONE where they do not, or where only what was
-    measured has changed. Qualities are packed; same_rules bool[n]: both were made by the same version of the rules."""
-    was, now = code_of(quality_before), code_of(quality_after)
-    edited = (now == Quality.EDITED) | (was == Quality.EDITED)
-    estimated = np.isin(now, _ESTIMATED) | np.isin(was, _ESTIMATED)
-    causes = np.select([edited, ~same_rules, estimated], [_EDIT, _RULE, _ESTIMATE], NONE)
-    return np.where((before == after) & (was == now), NONE, causes).astype(np.uint8)
+def of_record(
+    kept: bytes | None, before: Overlay, after: Overlay, block: int, edit: int, is_new_rule: np.ndarray, now_ms: int
+) -> bytes:
+    """What a record answers otherwise than was measured, packed for `record_note_of`; empty where it does not.
+
+    before, after: the block's overlays; kept: the note until now; edit: the number of the method of edits; is_new_rule bool[keys]:
+    the record before was made by other rules. What is as it was keeps its cause and the time at which it was found.
+    """
+    told = after.take(after.change != 0)
+    if not len(told):
+        return b""
+    rows = np.zeros(len(told), ROW)
+    rows["channel"], rows["window"], rows["minutes"] = block * BLOCK + told.key, told.step, told.seconds // 60
+    rows["count"] = (told.quality != MISSING).astype(np.int32) - told.has_measured
+    rows["batch"], rows["delta"], rows["found_ms"] = told.quantity, told.change, now_ms
+    at = np.minimum(np.searchsorted(before.place, told.place), max(len(before) - 1, 0))
+    same = np.zeros(len(told), bool)
+    if len(before):
+        same = (
+            (before.place[at] == told.place)
+            & (before.quantity[at] == told.quantity)
+            & (before.method[at] == told.method)
+        )
+    rows["cause"] = np.select([told.method == edit, ~same & is_new_rule[told.key]], [_EDIT, _RULE], _ESTIMATE)
+    if kept:
+        old = unpack(kept)
+        place = (old["channel"].astype(np.int64) - block * BLOCK) * WINDOWS_A_DAY + old["window"]
+        at = np.minimum(np.searchsorted(place, told.place), len(old) - 1)
+        same &= place[at] == told.place
+        for name in ("cause", "found_ms"):
+            rows[name] = np.where(same, old[name][at], rows[name])
+    return pack(rows)

@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 
+from meterpulse.batch.differences import of_record, record_note_of
 from meterpulse.batch.exceptions import together
 from meterpulse.batch.recordblock import EDIT, City, Made, Maker
 from meterpulse.model.crashpoint import crash_point
@@ -70,7 +71,19 @@ def record(
             keys = min(BLOCK, city.table.count - block * BLOCK)
             after = _with_times(made.before, made.overlay)
             if not (made.is_sound and after.equals(made.before)):
-                install(partial(store.write, [after.chunk(block, day, keys)]))
+                name = record_note_of(day, block)
+                profile = np.asarray(city.table.profile[block * BLOCK : block * BLOCK + keys])
+                others = [n for n, v in made.versions.items() if recorded.versions.get(n, v) != v]
+                told = of_record(
+                    store.note(name),
+                    made.before,
+                    after,
+                    block,
+                    recorded.methods.index(EDIT),
+                    np.isin(profile, others),
+                    now_ms,
+                )
+                install(partial(store.write, [after.chunk(block, day, keys)], notes={name: told}))
             found = together(made.found)
             offer(day, found, (block * BLOCK, block * BLOCK + keys))
             rows, findings = rows + len(after), findings + len(found)

@@ -8,15 +8,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from city import City, channels
+from city import City, channels, config_for
 from oracle import Reading
 from test_speed_is_batch_is_a_plain_loop import HOUR, ZONES, ms, stream, unsettled
 
-from meterpulse.batch.differences import CAUSES, of_day
+from meterpulse.batch.differences import CAUSES, of_day, of_record, unpack
 from meterpulse.cli import main
 from meterpulse.model.problem import Problem
-from meterpulse.model.window import DAY_MS, WINDOW_MS
+from meterpulse.model.window import DAY_MS, WINDOW_MS, iso
+from meterpulse.serving.deskapi import answer
 from meterpulse.serving.differences import Asked, differences, table
+from meterpulse.stores.overlay import Overlay
 
 START = ms(2026, 3, 7, 12)
 DAYS = range(START // DAY_MS, START // DAY_MS + 2)
@@ -49,7 +51,13 @@ def hold_rebuilds(city: City):
 @pytest.mark.parametrize("seed", range(2))
 def test_every_difference_from_what_speed_answered_is_told_with_its_amount_and_its_cause(tmp_path, seed):
     rng = random.Random(seed)
-    with City(tmp_path / "data", channels(6, ZONES), now_ms=START + 48 * HOUR, nested=False) as city:
+    with City(
+        tmp_path / "data",
+        channels(6, ZONES),
+        now_ms=START + 48 * HOUR,
+        config=config_for(tmp_path / "data", vee={"record": False}),
+        nested=False,
+    ) as city:
         readings = unsettled(rng, stream(rng, city.shapes, START, 4))
         late, rest = readings[::9], [r for i, r in enumerate(readings) if i % 9]
         with hold_rebuilds(city):
@@ -120,7 +128,12 @@ def the_answers_add_up(city: City, differing: dict[tuple[str, int], np.void]) ->
 
 def test_over_several_rebuilds_the_difference_is_from_what_speed_said_first(tmp_path):
     rng = random.Random(7)
-    with City(tmp_path / "data", channels(3, ZONES), now_ms=START + 48 * HOUR) as city:
+    with City(
+        tmp_path / "data",
+        channels(3, ZONES),
+        now_ms=START + 48 * HOUR,
+        config=config_for(tmp_path / "data", vee={"record": False}),
+    ) as city:
         city.send(
             r for r in stream(rng, city.shapes, START, 3, missing=0) if (r.channel, r.start_ms) != ("G-0001", START)
         )
@@ -141,7 +154,12 @@ def test_over_several_rebuilds_the_difference_is_from_what_speed_said_first(tmp_
 
 def test_an_import_of_windows_that_speed_never_answered_is_no_difference(tmp_path):
     rng = random.Random(8)
-    with City(tmp_path / "data", channels(3, ZONES), now_ms=START + 48 * HOUR) as city:
+    with City(
+        tmp_path / "data",
+        channels(3, ZONES),
+        now_ms=START + 48 * HOUR,
+        config=config_for(tmp_path / "data", vee={"record": False}),
+    ) as city:
         city.send(stream(rng, city.shapes, START + 6 * HOUR, 2))
         city.send(stream(rng, city.shapes, START, 3), "import:old")
         city.settle()
@@ -156,7 +174,12 @@ def test_an_import_of_windows_that_speed_never_answered_is_no_difference(tmp_pat
 
 def test_readings_that_a_defect_makes_speed_lose_are_told_as_unexplained(tmp_path):
     rng = random.Random(9)
-    with City(tmp_path / "data", channels(3, ZONES), now_ms=START + 48 * HOUR) as city:
+    with City(
+        tmp_path / "data",
+        channels(3, ZONES),
+        now_ms=START + 48 * HOUR,
+        config=config_for(tmp_path / "data", vee={"record": False}),
+    ) as city:
         city.send(stream(rng, city.shapes, START, 2, missing=0))
         city.breathe()
         lost = max(city.pipeline.engine.windows)
@@ -173,7 +196,12 @@ def test_readings_that_a_defect_makes_speed_lose_are_told_as_unexplained(tmp_pat
 
 
 def test_the_command_line_ends_with_findings_where_a_difference_has_no_cause(tmp_path, capsys):
-    with City(tmp_path / "data", channels(3, ZONES), now_ms=START + 48 * HOUR) as city:
+    with City(
+        tmp_path / "data",
+        channels(3, ZONES),
+        now_ms=START + 48 * HOUR,
+        config=config_for(tmp_path / "data", vee={"record": False}),
+    ) as city:
         city.send(Reading(id, START + k * WINDOW_MS, 300, 5000) for k in range(3) for id in city.shapes)
         city.breathe()
         city.pipeline.engine.windows[START].cells[0, 0, 2] += 1
@@ -190,3 +218,51 @@ def test_the_command_line_ends_with_findings_where_a_difference_has_no_cause(tmp
     assert main(["sql", "select channel, speed, batch from differences order by 1", "--json", *data]) == 0
     assert json.loads(capsys.readouterr().out)[0] == {"channel": "E-0000", "speed": 0.005001, "batch": 0.005}
     assert main(["doctor", *data]) == 4
+
+
+def test_what_the_record_makes_of_a_gap_and_what_people_decide_is_told_beside_it(tmp_path):
+    rng = random.Random(10)
+    with City(tmp_path / "data", channels(1, ZONES), now_ms=START + 60 * HOUR, nested=False) as city:
+        gap = [START + 20 * HOUR + k * WINDOW_MS for k in range(3)]
+        city.send(r for r in stream(rng, city.shapes, START, 40, missing=0) if r.start_ms not in gap)
+        city.send([Reading("E-0000", START + 50 * HOUR, 300, 1000)])
+        city.breathe()
+        while city.pipeline.engine.retiring:
+            city.breathe()
+        city.pipeline.rebuilder.record_due()
+        row = told(city)["E-0000", gap[0]]
+        assert (CAUSES[row["cause"]], row["count"], row["delta"]) == ("estimate", 1, row["batch"])
+        decide = {"channel": "E-0000", "start": iso(gap[0]), "end": iso(gap[1]), "action": "set", "values": ["0.5"]}
+        answer(city.pipeline, "decide", decide | {"author": "ana", "reason": "read off the display"})
+        city.settle()
+        city.pipeline.rebuilder.record_due()
+        causes = {at: CAUSES[told(city)["E-0000", at]["cause"]] for at in gap}
+        assert causes == {gap[0]: "edit", gap[1]: "estimate", gap[2]: "estimate"}
+        assert told(city)["E-0000", gap[0]]["delta"] == 500_000
+        assert differences(city.pipeline, Asked(cause="edit"))["rows"][0]["difference"] == 0.5
+        city.must_agree()
+
+
+def test_another_value_by_other_rules_is_a_rule_change_and_stays_one():
+    before = overlay([(5, 900), (6, 700)])
+    kept = of_record(None, Overlay.none(), before, 0, 9, np.zeros(4, bool), 1)
+    assert [CAUSES[c] for c in unpack(kept)["cause"]] == ["estimate", "estimate"]
+    after = overlay([(5, 950), (6, 700), (7, 100)])
+    kept = of_record(kept, before, after, 0, 9, np.ones(4, bool), 2)
+    assert [(CAUSES[r["cause"]], r["found_ms"]) for r in unpack(kept)] == [
+        ("rule change", 2),
+        ("estimate", 1),
+        ("rule change", 2),
+    ]
+    again = of_record(kept, after, after, 0, 9, np.zeros(4, bool), 3)
+    assert unpack(again).tolist() == unpack(kept).tolist()
+
+
+def overlay(values: list[tuple[int, int]]) -> Overlay:
+    """Estimates of a first channel, by the window of the day, by method 1."""
+    window, quantity = (np.array(c, np.int64) for c in zip(*values, strict=True))
+    state = 300 << 2 | 2
+    rows = np.column_stack(
+        [np.full(len(window), state), quantity, window * 0, window * 0 + 9, window * 0 + 1, window * 0]
+    )
+    return Overlay.decoded(window.astype(np.uint32), rows)
