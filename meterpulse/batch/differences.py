@@ -95,11 +95,14 @@ class BlockDifferences:
             n, m = min(len(new.rows), len(old.rows)), min(new.rows.shape[1], old.rows.shape[1])
             before[:n, :m], steps = old.rows[:n, :m], min(steps, m)  # beside a single window there may be others
             by_speed[:m] = [not old.batch >> s & 1 for s in range(m)]
+        wide, begin = minutes // 5, (new.start_ms - self.day * DAY_MS) // WINDOW_MS
+        # Days that are imported whole, with no speed layer at work in them, are not compared row by row.
+        if not (by_speed.any() or self.compared.running[begin : begin + wide * steps].any()):
+            return
         own, step = np.nonzero((before[:, :steps] != new.rows[:, :steps]).any(axis=2))
         if not len(own):
             return
-        wide = minutes // 5
-        first = (new.start_ms - self.day * DAY_MS) // WINDOW_MS + step * wide
+        first = begin + step * wide
         was, now, channel = before[own, step], new.rows[own, step], new.block * BLOCK + own
         windows = first[:, None] + np.arange(wide)
         late = self._laid_aside(LATE, channel, first, wide)[0]
