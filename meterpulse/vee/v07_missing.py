@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from meterpulse.model.channel import Kind
+from meterpulse.model.window import HOUR_MS
 from meterpulse.vee import Context, Findings, Outcome, Profile, Rule, Settings
 from meterpulse.vee.runs import collect, compiled, put
 
@@ -12,6 +13,8 @@ from meterpulse.vee.runs import collect, compiled, put
 class Missing(Rule):
     """Evidence: intervals without a value in a gap, and how many a gap may have (0). Where a value is made of readings:
     the fewest that an interval of the span has, and how many it should have.
+
+    An hour and more of single readings are reads of a longer interval, such as history from files, and not incomplete.
 
     Columns are UTC, so a local day of 23 or 25 hours has its own number of them and needs no care.
     """
@@ -26,7 +29,8 @@ class Missing(Rule):
         judged = profile.first, profile.after
         table = collect(_gaps, profile.quality, *judged)
         if profile.readings is not None:
-            short = collect(_incomplete, profile.quality, profile.readings, profile.readings_expected, *judged)
+            an_hour = max(1, HOUR_MS // profile.step_ms)
+            short = collect(_incomplete, profile.quality, profile.readings, profile.readings_expected, an_hour, *judged)
             table = np.concatenate([table, short])
         return Outcome(np.ones(len(profile), bool), Findings.of_table(7, table, settings.status))
 
@@ -51,7 +55,7 @@ def _gaps(quality, first, after, table):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _incomplete(quality, readings, expected, first, after, table):  # type: ignore[no-untyped-def]
+def _incomplete(quality, readings, expected, an_hour, first, after, table):  # type: ignore[no-untyped-def]
     k = 0
     for r in range(len(quality)):
         fewer = 0
@@ -61,6 +65,8 @@ def _incomplete(quality, readings, expected, first, after, table):  # type: igno
             begin, fewest = -1, expected
             for c in range(first, after + 1):
                 is_short = c < after and quality[r, c] != -1 and readings[r, c] < expected
+                if is_short and readings[r, c] == 1:
+                    is_short = _singles_around(quality[r], readings[r], c, an_hour) < an_hour
                 if is_short:
                     begin = c if begin < 0 else begin
                     fewest = min(fewest, readings[r, c])
@@ -68,3 +74,14 @@ def _incomplete(quality, readings, expected, first, after, table):  # type: igno
                     k = put(table, k, r, begin, c, fewest, expected)
                     begin, fewest = -1, expected
     return k
+
+
+@compiled
+def _singles_around(quality, readings, column, enough):  # type: ignore[no-untyped-def]
+    """How many columns around this one have one reading without a break; counts no further than `enough`."""
+    n, low, high = 1, column - 1, column + 1
+    while n < enough and low >= 0 and quality[low] != -1 and readings[low] == 1:
+        n, low = n + 1, low - 1
+    while n < enough and high < len(readings) and quality[high] != -1 and readings[high] == 1:
+        n, high = n + 1, high + 1
+    return n

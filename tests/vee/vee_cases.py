@@ -43,6 +43,9 @@ def random_case(seed: int, kind: str = "interval") -> Case:
     draw = Draw(rng, n, columns)
     case.quality = draw.all([0, 7, 9, 14, 14, 17, 19])
     case.readings = draw.all([60, 60, 60, 59, 1]) if rng.random() < 0.4 else None
+    for counts in case.readings or ():  # history in reads of a longer interval
+        a, b = sorted(int(c) for c in rng.integers(0, columns, 2))
+        counts[a:b] = [1] * (b - a)
     case.history = draw.maybe(_totals(draw, values, day))
     case.rating = draw.maybe(draw.some([100_000, 900_000, 10**9]))
     case.outages, case.inactive, case.exchanges = (draw.maybe(draw.spans(2)) for _ in range(3))

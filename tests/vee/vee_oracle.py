@@ -154,7 +154,10 @@ def v07(case: Case) -> Iterator[Finding]:
         for a, b in spans([row[c] is None for c in judged], case.first):
             yield r, a, b, "fail", b - a, 0, "none"
     for r, row in enumerate(case.values if case.readings else ()):
-        for a, b in spans([row[c] is not None and case.readings[r][c] < case.expected for c in judged], case.first):
+        single = [row[c] is not None and case.readings[r][c] == 1 for c in range(len(row))]
+        long = {c for a, b in spans(single, 0) if (b - a) * case.step_ms >= 3_600_000 for c in range(a, b)}
+        short = [row[c] is not None and case.readings[r][c] < case.expected and c not in long for c in judged]
+        for a, b in spans(short, case.first):
             yield r, a, b, "fail", min(case.readings[r][a:b]), case.expected, "none"
 
 
