@@ -37,6 +37,7 @@ def export(
     area: Annotated[str | None, typer.Option(help="The channels of an area.")] = None,
     utility: Annotated[str | None, typer.Option(help="Only electricity, gas or water.")] = None,
     usage_point: Annotated[str | None, typer.Option(help="The channels of a usage point.")] = None,
+    customer: Annotated[str | None, typer.Option(help="The channels of a customer.")] = None,
     start: Start = None,
     end: End = None,
     grain: Annotated[
@@ -47,8 +48,8 @@ def export(
     url: Url = None,
 ) -> None:
     """Write readings or usage of channels as a file: CSV, Parquet, Arrow, Green Button, NEM12, NEM13."""
-    if not (channels or area or utility or usage_point):
-        raise typer.BadParameter("name channels, or --area, --utility or --usage-point")
+    if not (channels or area or utility or usage_point or customer):
+        raise typer.BadParameter("name channels, or --area, --utility, --usage-point or --customer")
     known = _ENDINGS.get(to.suffix.lower()) if to else "csv"
     if format is None and known is None:
         raise typer.BadParameter(f"{to}: end it in one of {', '.join(_ENDINGS)}, or say --format")
@@ -66,6 +67,7 @@ def export(
             area=area,
             utility=utility,
             usage_point=usage_point,
+            customer=customer,
         )
         with progress(f"export as {form}", None, "bytes") as bar, _opened(to) as file:
             for piece in pieces:

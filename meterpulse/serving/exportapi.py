@@ -23,13 +23,15 @@ def add_to(app: FastAPI, p: Pipeline) -> None:
         area: str | None = None,
         utility: str | None = None,
         usage_point: str | None = None,
+        customer: str | None = None,
         start: Annotated[str | None, Query(description="ISO 8601 with an offset")] = None,
         end: Annotated[str | None, Query(description="ISO 8601 with an offset; exclusive")] = None,
         format: Annotated[str, Query(description="csv, parquet, arrow, green_button, nem12, nem13")] = "csv",
         grain: Annotated[str, Query(description="readings, or usage by 5m, 1h or 1d")] = "readings",
     ) -> StreamingResponse:
         """Readings, or usage, of many channels as one file, of any length."""
-        file = export(p, Asked(channel, area, utility, usage_point, start, end, format.replace("-", "_"), grain))
+        form = format.replace("-", "_")
+        file = export(p, Asked(channel, area, utility, usage_point, customer, start, end, form, grain))
         headers = {"Content-Disposition": f'attachment; filename="{file.name}"'}
         return StreamingResponse(begun(file), media_type=file.media_type, headers=headers)
 

@@ -56,6 +56,7 @@ class Asked:
     area: str | None = None
     utility: str | None = None
     usage_point: str | None = None
+    customer: str | None = None
     start: str | None = None
     end: str | None = None
     format: str = "csv"
@@ -101,11 +102,14 @@ def export(p: Pipeline, asked: Asked) -> File:
 
 def chosen(p: Pipeline, asked: Asked) -> dict[int, Channel]:
     """By dense index; raises Problem 404 and 422."""
-    filters = {"area": asked.area, "utility": asked.utility, "usage_point": asked.usage_point}
+    filters = {name: getattr(asked, name) for name in ("area", "utility", "usage_point", "customer")}
     given = {name: value for name, value in filters.items() if value is not None}
     if not asked.channel and not given:
         raise Problem(
-            422, "query", "Which channels?", "Give channel= (ids or patterns), area=, utility= or usage_point=."
+            422,
+            "query",
+            "Which channels?",
+            "Give channel= (ids or patterns), area=, utility=, usage_point= or customer=.",
         )
     names = list(asked.channel or [])
     if names and not given and not any(_is_pattern(name) for name in names):

@@ -6,6 +6,7 @@ import json
 import threading
 import urllib.request
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,22 @@ def test_usage_json_is_the_body_that_the_server_answers(run, server):
     code, out = run("usage", "MAC1", "--start", "2013-03-30", "--end", "2013-04-01", "--json", "--data", server.data)
     assert (code, out) == (0, body + "\n")
     assert len(json.loads(body)["rows"]) == 3
+
+
+def test_an_export_is_the_file_that_the_server_sends(run, server):
+    with urllib.request.urlopen(f"{server.url}/v1/export?channel=MAC1&format=green-button") as answer:
+        body = answer.read()
+        assert (
+            "attachment" in answer.headers["content-disposition"]
+            and answer.headers.get_content_type() == "application/atom+xml"
+        )
+    assert body.count(b"<IntervalReading>") == 4 and body.endswith(b"</feed>\n")
+    assert run("export", "MAC1", "--to", "mine.xml", "--data", server.data)[0] == 0
+    entries = [text.split(b"<published>")[0] for text in (body, Path("mine.xml").read_bytes())]
+    assert entries[0].split(b"<entry>")[1:] == entries[1].split(b"<entry>")[1:]
+    assert run("export", "nobody", "--to", "none.csv", "--data", server.data)[0] == 1
+    assert sorted(path.name for path in Path().iterdir()) == ["mine.xml"]
+    assert run("export", "MAC1", "--format", "nem12", "--data", server.data)[0] == 0
 
 
 def test_sql_works_beside_the_server(run, server):

@@ -42,7 +42,7 @@ CHANNELS = [
         "4103035421:B1", "electricity", "kWh", usage_point="4103035421", direction="received", interval_seconds=300
     ),
     Channel("Q&A <1>", "electricity", "kvarh", usage_point="H/1", interval_seconds=900, time_zone="America/New_York"),
-    Channel("G-1", "gas", "m3", usage_point="H/1", interval_seconds=3600, time_zone="America/New_York"),
+    Channel("G-1", "gas", "m3", usage_point="H/1", customer="C-7", interval_seconds=3600, time_zone="America/New_York"),
     Channel("W-1", "water", "gal", interval_seconds=3600, time_zone="Europe/Berlin"),
     Channel("R-1", "electricity", "kWh", kind="register", interval_seconds=86_400),
     Channel("V-1", "electricity", "V", kind="gauge", interval_seconds=10),
@@ -192,7 +192,8 @@ def test_green_button_has_espis_order_of_elements(p):
     assert len(set(ids)) == len(ids)
 
 
-def test_channels_are_chosen_by_pattern_utility_and_usage_point(p):
+def test_channels_are_chosen_by_pattern_utility_usage_point_and_customer(p):
+    assert {c.id for c in exporting.chosen(p, Asked(customer="C-7")).values()} == {"G-1"}
     assert {c.id for c in exporting.chosen(p, Asked(channel=["4103*"])).values()} == {"4103035421:E1", "4103035421:B1"}
     assert {c.id for c in exporting.chosen(p, Asked(utility="gas")).values()} == {"G-1"}
     assert {c.id for c in exporting.chosen(p, Asked(usage_point="H/1")).values()} == {"Q&A <1>", "G-1"}
