@@ -125,7 +125,7 @@ class Rebuilder:
                     raise OSError("the lake cannot take what is logged yet; free disk space")
                 report = self._rebuild_from_lake(day, boundary)
                 self._tell_differences(day)
-                self.recording.built(day, is_edited=day in edited)
+                self.recording.built(day, is_edited=self._forget_damaged_record(day) or day in edited)
                 p.store.write([], notes={f"rebuilt/{day}": f"{below}/{boundary}".encode()})  # outputs look at it again
                 p.engine.clean(day, below, boundary)
                 if p.desk.edits.built(day, decided, boundary):  # people decided more meanwhile
@@ -313,6 +313,20 @@ class Rebuilder:
 
     def _kept_days(self) -> list[int]:
         return [day for day in self._p.lake.ask("days") if not self._p.store.note(f"sealed/{day}")]
+
+    def _forget_damaged_record(self, day: int) -> bool:
+        """A part of the day's record that cannot be read goes, and what was measured is answered until the record is made
+        again: nobody would find it sound by rebuilding what it was made of."""
+        store, broken = self._p.store, []
+        for view, keys in (("record", self._p.registry.table.count), ("area_record", self._p.keys.group_count())):
+            for block in range(-(-keys // BLOCK)):
+                try:
+                    store.sparse(view, block, day * DAY_MS)
+                except CorruptChunk:
+                    broken.append((view, block, day * DAY_MS))
+        if broken:
+            self._install(lambda: store.write([], remove=broken))
+        return bool(broken)
 
     def _record_one(self) -> None:
         """The oldest day whose record is due, while nothing is dirty."""
