@@ -71,7 +71,7 @@ def iso_texts(ms: np.ndarray) -> list[str]:
 def numbers(quantity: np.ndarray, unit: Unit) -> list[Any]:
     """JSON numbers of thousandths, exact."""
     if len(quantity) and _PLACES.get(unit.name) is not None and int(np.abs(quantity).max()) < _EXACT:
-        return (quantity / int(unit.scale)).tolist()
+        return [int(q) if q.is_integer() else q for q in (quantity / int(unit.scale)).tolist()]
     return [orjson.Fragment(decimal_text(int(q), unit)) for q in quantity]
 
 

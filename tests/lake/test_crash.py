@@ -49,7 +49,7 @@ STEPS = ["open", "write", "fsync", "rename", "link", "unlink", "mkdir"]
 def test_killed_at_every_system_call_every_committed_range_is_there_once(tmp_path, step):
     """The n-th call of `step` kills the process, for each n of one round of writing, compacting and a checkpoint."""
     calls = 1
-    while calls < 400:
+    while calls < 2_000:
         directory = tmp_path / str(calls)
         read_end, write_end = os.pipe()
         child = os.fork()
@@ -74,7 +74,7 @@ def test_killed_at_every_system_call_every_committed_range_is_there_once(tmp_pat
         _check(directory, int(acknowledged[-1]) if acknowledged else 0)
         if os.WIFEXITED(status):
             return
-        calls += 1 if calls < 30 else 7
+        calls += 1 if calls < 30 else 7 if calls < 200 else 41
     raise AssertionError("it never came to an end")
 
 

@@ -149,7 +149,8 @@ def test_client_properties_may_not_take_back_what_is_promised(tmp_path):
 _WRITER = """
 import sys; from pathlib import Path
 sys.path[:0] = sys.argv[3:]
-from test_log import LogSettings, record, plugins
+from meterpulse.config import Log as LogSettings
+from test_log import record, plugins
 settings = LogSettings.model_validate_json(sys.argv[2])
 log = plugins.implementation("log", "kafka").open(Path(sys.argv[1]), settings)
 while True:
