@@ -118,25 +118,36 @@ def timed(
     return count / seconds
 
 
-def of_peer(broker: Any, meters: int, count: int, runs: int, start_ms: int, folder: Path) -> tuple[list[float], str]:
-    """(rates, why there are none)."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "peer")], check=True, capture_output=True)
-    python = str(folder / "peer" / "bin" / "python")
-    got = subprocess.run([python, "-m", "pip", "install", "-q", "paho-mqtt>=2"], capture_output=True, text=True)
-    if got.returncode:
-        return [], "paho-mqtt could not be installed"
-    peer = subprocess.Popen([python, "-c", _PEER, str(broker.port), str(count)], stdout=subprocess.PIPE, text=True)
-    assert peer.stdout is not None
-    try:
-        assert peer.stdout.readline() == "up\n"
-        rates = []
-        for number in range(runs):
-            done = lambda n=number: peer.stdout.readline() == f"{(n + 1) * count}\n"  # noqa: E731
-            rates.append(timed(broker, "peer/readings", meters, number * count, count, start_ms, done))
-        return rates, ""
-    finally:
-        peer.kill()
-        peer.wait()
+class Peer:
+    """paho-mqtt in a Python environment of its own; `missing` says why there is none."""
+
+    def __init__(self, broker: Any, count: int, folder: Path):
+        self._broker, self._count, self._runs, self.missing = broker, count, 0, ""
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "peer")], check=True, capture_output=True)
+        python = str(folder / "peer" / "bin" / "python")
+        got = subprocess.run([python, "-m", "pip", "install", "-q", "paho-mqtt>=2"], capture_output=True)
+        if got.returncode:
+            self.missing = "paho-mqtt could not be installed"
+            return
+        words = [python, "-c", _PEER, str(broker.port), str(count)]
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert self._said() == "up\n"
+
+    def _said(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def rate(self, meters: int, start_ms: int) -> float:
+        """Messages a second of one more run."""
+        first = self._runs * self._count
+        self._runs += 1
+        is_done = lambda: self._said() == f"{first + self._count}\n"  # noqa: E731
+        return timed(self._broker, "peer/readings", meters, first, self._count, start_ms, is_done)
+
+    def stop(self) -> None:
+        if not self.missing:
+            self._process.kill()
+            self._process.wait()
 
 
 def run(meters: int, count: int, runs: int) -> dict[str, Any]:
@@ -153,7 +164,8 @@ def run(meters: int, count: int, runs: int) -> dict[str, Any]:
             ]  # fmt: skip
             server.post("/v1/channels", json.dumps(channels).encode(), JSON)
             start_ms = (int(time.time() * 1000) - ((runs + 1) * count // meters + 70) * 5_000) // 300_000 * 300_000
-            process, sent, rates, ours, brokers = psutil.Process(broker.pid), 0, [], [], []
+            peer = Peer(broker, count, Path(folder.name))
+            process, sent, rates, ours, brokers, peers = psutil.Process(broker.pid), 0, [], [], [], []
             for number in range(runs + 1):
                 before = server.cpu_seconds(), sum(process.cpu_times()[:2])
                 sent += count
@@ -164,14 +176,16 @@ def run(meters: int, count: int, runs: int) -> dict[str, Any]:
                     rates.append(rate)
                     ours.append((server.cpu_seconds() - before[0]) / count * 1e6)
                     brokers.append((sum(process.cpu_times()[:2]) - before[1]) / count * 1e6)
-            server.settle()
+                server.settle()
+                if number and not peer.missing:  # by turns, so that neighbours on the machine trouble both alike
+                    peers.append(peer.rate(meters, start_ms))
+            peer.stop()
             compared, wrong = check(server, meters, sent, start_ms)
             status = server.status()
-            peer, why = of_peer(broker, meters, count, runs, start_ms, Path(folder.name))
             return {
                 "meters": meters, "messages": sent, "accepted": status["accepted"], "quarantined": status["quarantined"],
                 "duplicates": status["duplicates"], "rates": sorted(rates), "cpu_us": statistics.median(ours),
-                "broker_cpu_us": statistics.median(brokers), "peer_rates": sorted(peer), "peer_missing": why,
+                "broker_cpu_us": statistics.median(brokers), "peer_rates": sorted(peers), "peer_missing": peer.missing,
                 "windows_checked": compared, "windows_wrong": wrong, "load_average": psutil.getloadavg()[0],
             }  # fmt: skip
         finally:
