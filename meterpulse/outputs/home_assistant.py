@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
 _UNACKNOWLEDGED_MAX = 500
+_QUIET_SECONDS = 0.5  # without another kept message: these were all
 _FRESH_MS = 3 * WINDOW_MS  # what flows now is told of the newest window, unless it is older than that and two intervals
 _UNIT_NAMES = {"m3": "m³", "ft3": "ft³", "ccf": "CCF", "kVAh": None, "VAh": None, "therm": None}
 _GAUGES = {
@@ -95,7 +97,13 @@ class HomeAssistant(Output):
         """Topic to payload of what the broker has kept of ours."""
         found: dict[str, bytes] = {}
         link.subscribe([f"{self.settings.discovery_prefix}/sensor/{self.settings.node}/+/config"], Retained.always)
-        while messages := link.receive(0.5):
+        # What comes in several pieces, and our own acknowledgements, make a call return with nothing: it is not the end yet.
+        quiet_from = time.monotonic()
+        while time.monotonic() < quiet_from + _QUIET_SECONDS:
+            messages = link.receive(0.1)
+            if not messages:
+                continue
+            quiet_from = time.monotonic()
             found |= {message.topic: message.payload for message in messages if message.payload}
             link.acknowledge([message.packet_id for message in messages if message.packet_id is not None])
         return found
