@@ -165,7 +165,9 @@ class Rebuilder:
             if (day + 1) * DAY_MS <= boundary:
                 p.keeper.note_rolled(day)
             else:
+                # The day may have ended while it was built, and speed made its hours of the windows of before.
                 p.store.write([], notes={f"day/{day}": b"1"})
+                p.keeper.complete()
             return report
 
     def forget_differences(self, before: int) -> None:
