@@ -53,6 +53,7 @@ services: .venv/dev.stamp
 	@echo "installing meterpulse and what it needs"
 	@$(PIP) install --require-hashes --no-deps --progress-bar on -r requirements.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@$(BIN)/python -m meterpulse.prepare
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp requirements-dev.txt

@@ -36,6 +36,7 @@ _ROW_BYTES = 12  # of a row that waits in memory for its channel's turn
 _CHANNELS_A_THREAD, _ROWS_A_THREAD = 64 * BLOCK, 64 << 20
 _SHORT_SECONDS = 4  # longer rebuilds take a tenth of the time at most
 _PARTIAL_SECONDS = 60
+_RECORD_QUIET = 10  # times as long as a rebuild, a record waits for more readings of its day
 
 
 class Rebuilder:
@@ -51,6 +52,7 @@ class Rebuilder:
             int(name.split("/")[1]): json.loads(told) for name, told in pipeline.store.notes("differing/").items()
         }
         self._record_not_before = 0.0
+        self._quiet_from: dict[int, float] = {}  # days that readings came for lately: when nobody waits for more
         self._lock = threading.Lock()  # one rebuild at a time
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -274,6 +276,7 @@ class Rebuilder:
                     self._not_before[day] = (time.monotonic() + 5, None)
                     continue
                 took = time.monotonic() - began
+                self._quiet_from[day] = time.monotonic() + _RECORD_QUIET * p.config.batch.quiet_seconds
                 mark = p.engine.marks.get(day)
                 state = (mark.after_offset, min(mark.window_end_ms, p.keeper.boundary_ms)) if mark else None
                 pause = max(p.config.batch.quiet_seconds, took * (2 if took < _SHORT_SECONDS else 9))
@@ -331,10 +334,15 @@ class Rebuilder:
         return bool(broken)
 
     def _record_one(self) -> None:
-        """The oldest day whose record is due, while nothing is dirty."""
-        if time.monotonic() < self._record_not_before or not (days := self.recording.due()):
-            return
+        """The oldest day whose record is due, while nothing is dirty. In the middle of an import most of a day would be missing,
+        and estimated."""
         began = time.monotonic()
+        self._quiet_from = {day: quiet for day, quiet in self._quiet_from.items() if quiet > began}
+        if began < self._record_not_before:
+            return
+        days = [day for day in self.recording.due() if day not in self._quiet_from]
+        if not days:
+            return
         try:
             self.record(days[0])
         except _Stopped:

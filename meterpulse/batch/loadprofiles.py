@@ -6,6 +6,7 @@ holds the UTC day that is judged and its neighbours, since rules judge local day
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,11 +110,17 @@ class Past:
         return np.where(seen.any(axis=1), (last + 1) * DAY_MS, UNKNOWN)
 
 
+def days_before(store: Store, block: int, day: int) -> Iterator[int]:
+    """The UTC days that `past_of` looks at and that the store has, ascending."""
+    year = day - YEAR_DAYS
+    for first, after in ((year - SEASON_DAYS - 1, year + SEASON_DAYS + 2), (day - PAST_DAYS - 1, day)):
+        for start in store.starts("usage_1d", block, first * DAY_MS, after * DAY_MS):
+            yield start // DAY_MS
+
+
 def past_of(store: Store, block: int, keys: int, day: int) -> Past:
     """The two months before a UTC day and the days around the same date a year ago; raises CorruptChunk."""
-    year = day - YEAR_DAYS
-    spans = ((year - SEASON_DAYS - 1, year + SEASON_DAYS + 2), (day - PAST_DAYS - 1, day))
-    there = [s // DAY_MS for a, b in spans for s in store.starts("usage_1d", block, a * DAY_MS, b * DAY_MS)]
+    there = list(days_before(store, block, day))
     total, count = (np.zeros((keys, len(there), 3), np.int64) for _ in range(2))
     for h, past in enumerate(there):
         chunk = store.chunk("usage_1d", block, past * DAY_MS)

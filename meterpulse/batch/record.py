@@ -63,7 +63,7 @@ def record(
     noted = store.note(f"record/{day}")
     recorded = (Recorded(now_s) if noted is None else Recorded.of(noted)).with_methods([EDIT, *sorted(estimators())])
     maker = Maker(day, city, store, recorded, now_s)
-    wanted = list(range(-(-city.table.count // BLOCK))) if blocks is None else blocks
+    wanted = [b for b in range(-(-city.table.count // BLOCK)) if maker.concerns(b)] if blocks is None else blocks
     rows = findings = 0
     versions = dict(recorded.versions)
     with ThreadPoolExecutor(city.threads, "record", initializer=step_back, initargs=(CARRYING,)) as pool:

@@ -15,6 +15,7 @@ from meterpulse.batch.loadprofiles import (
     Past,
     Windows,
     channel_windows,
+    days_before,
     is_judged,
     past_of,
     readings_expected,
@@ -33,7 +34,9 @@ from meterpulse.vee.gaps import Support
 from meterpulse.vee.runner import judge
 from meterpulse.worklist import Found, InForce
 
-_ROWS_AT_ONCE = 256  # channels with gaps whose last months are held at a time
+_CELLS_AT_ONCE = (
+    1 << 19
+)  # intervals of the last months of channels with gaps: a hundred bytes each while they are estimated
 _NO_VALUE = (6,)  # rules whose finding says that there is no value: a number of all ones
 EDIT = "edit"
 
@@ -74,6 +77,16 @@ class Maker:
 
     def __init__(self, day: int, city: City, store: Store, recorded: Recorded, now_s: int):
         self._day, self._city, self._store, self._recorded, self._now_s = day, city, store, recorded, now_s
+
+    def concerns(self, block: int) -> bool:
+        """Whether there is anything to say of a block: it was heard of, or the record has told of it."""
+        day, store = self._day, self._store
+        return bool(
+            store.starts("usage_5m", block, (day - 1) * DAY_MS, (day + 2) * DAY_MS)
+            or any(days_before(store, block, day - 1))
+            or store.starts("record", block, day * DAY_MS, (day + 1) * DAY_MS)
+            or len(self._city.edits.of_channels(block * BLOCK, (block + 1) * BLOCK))
+        )
 
     def block(self, block: int) -> Made:
         city, day = self._city, self._day
@@ -178,8 +191,9 @@ class Maker:
                 missing[row, max(first - profile.first, 0) : max(after - profile.first, 0)] = False
         gaps = np.flatnonzero(missing.any(axis=1))
         names = [self._recorded.methods.index(estimator.name) for estimator, _ in order.entries]
-        for at in range(0, len(gaps), _ROWS_AT_ONCE):
-            rows = gaps[at : at + _ROWS_AT_ONCE]
+        at_once = max(1, _CELLS_AT_ONCE // ((PAST_DAYS + 2) * DAY_MS // WINDOW_MS))
+        for at in range(0, len(gaps), at_once):
+            rows = gaps[at : at + at_once]
             wide = self._last_months(block, profile, rows, grade)
             context = Context(inactive=_moved(inactive, rows, wide.first - profile.first))
             told = estimate(wide, context, Support(), order)

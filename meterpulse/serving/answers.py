@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from meterpulse.model.quality import Quality
 from meterpulse.model.quantity import UNITS, Unit, decimal_text, from_thousandths
 from meterpulse.model.window import local_day, local_midnight
 from meterpulse.serving.rowtext import json_of
@@ -33,7 +32,8 @@ _EXACT = 10**15
 _YEAR_10000 = 253_402_300_800_000
 _PLACES = {unit.name: unit.places for unit in UNITS.values() if unit.scale == 10**unit.places}
 _SOURCES = ("speed", "batch")
-_QUALITY = Quality.RAW.word
+WORDS = ("validated", "raw", "derived", "edited", "estimated", "questionable")  # of a window: the worse, the later
+_RAW = WORDS.index("raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,17 @@ class Answer:
     adds_up: bool = True
     step_ms: int | None = None  # given with fill=null
     span: tuple[int, int] = (0, 0)
-    quality: list[str] | None = None  # a word for each row; None: all are raw
+    quality: np.ndarray | None = None  # uint8[n], an index into WORDS for each row; None: all are raw
+
+    @property
+    def grades(self) -> np.ndarray:
+        """uint8[n]: an index into WORDS for each row."""
+        return np.full(len(self.rows.start), _RAW, np.uint8) if self.quality is None else self.quality
 
     @property
     def words(self) -> list[str]:
         """A word of quality for each row."""
-        return self.quality if self.quality is not None else [_QUALITY] * len(self.rows.start)
+        return [WORDS[grade] for grade in self.grades.tolist()]
 
     @property
     def unread(self) -> np.ndarray:
@@ -158,16 +163,16 @@ def _starts(answer: Answer) -> np.ndarray:
 def as_json(answer: Answer) -> bytes:
     """The document of /v1/usage."""
     head = {**answer.head, "grain": answer.grain, "unit": answer.unit.name, "fresh_until": answer.fresh_until}
-    places, rows, words = _PLACES.get(answer.unit.name), answer.rows, set(answer.quality or (_QUALITY,))
+    places, rows = _PLACES.get(answer.unit.name), answer.rows
     if (
         answer.step_ms
-        or len(words) > 1
-        or answer.unread.any()
         or places is None
         or (len(rows.start) and not 0 <= int(rows.start[0]) <= int(rows.start[-1]) < _YEAR_10000)
     ):
         return orjson.dumps({**head, "rows": json_rows(answer)})
-    text = json_of(rows.start, rows.rows, rows.batch, answer.unit.name, places, words.pop(), adds_up=answer.adds_up)
+    text = json_of(
+        rows.start, rows.rows, rows.batch, answer.grades, answer.unit.name, places, WORDS, adds_up=answer.adds_up
+    )
     return orjson.dumps({**head, "rows": orjson.Fragment(text)})
 
 

@@ -22,7 +22,7 @@ from meterpulse.stores.overlay import MISSING
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
 
-WORDS = ("validated", "raw", "derived", "edited", "estimated", "questionable")  # the worse, the later
+# Of ESPI's codes, an index into answers.WORDS.
 _RANK = np.full(256, 2, np.int64)
 _RANK[[Quality.VALID, Quality.VALIDATED, Quality.VERIFIED, Quality.REVENUE]] = 0
 _RANK[Quality.RAW], _RANK[Quality.EDITED], _RANK[Quality.QUESTIONABLE] = 1, 3, 5
@@ -32,8 +32,8 @@ _ESTIMATED, _QUESTIONABLE = 4, 5
 
 def of_channel(
     p: Pipeline, rows: Rows, values: str, channel: int, zone: str, grain: str, start_ms: int, end_ms: int
-) -> tuple[Rows, list[str] | None]:
-    """The windows of a channel as `values` wants them, and a word for each; None where nothing of it has a record (raw)."""
+) -> tuple[Rows, np.ndarray | None]:
+    """The windows of a channel as `values` wants them, and the grade of each; None where nothing of it has a record (raw)."""
     low, high = aligned(zone, grain, start_ms, end_ms)
     if not _any_recorded(p, low, high):
         return rows, None
@@ -45,7 +45,7 @@ def of_channel(
 
 def of_area(
     p: Pipeline, rows: Rows, values: str, area: int, utility: int, direction: int, zone: str, grain: str, start_ms: int, end_ms: int
-) -> tuple[Rows, list[str] | None]:  # fmt: skip
+) -> tuple[Rows, np.ndarray | None]:  # fmt: skip
     """The same of an area; where anything of a window is not measured it counts as estimated."""
     low, high = aligned(zone, grain, start_ms, end_ms)
     if not _any_recorded(p, low, high):
@@ -98,7 +98,7 @@ def _merged(
     grain: str,
     *,
     judged: bool,
-) -> tuple[Rows, list[str]]:
+) -> tuple[Rows, np.ndarray]:
     window = _window_of(start, zone, grain)
     if values == "effective":
         every = np.union1d(rows.start, window)
@@ -108,23 +108,18 @@ def _merged(
         merged[at], batch[at] = rows.rows, rows.batch
         np.add.at(merged[:, 1], np.searchsorted(every, window), change)
         rows = Rows(every, merged, batch)
-    recorded = p.rebuilder.recording.days
-    last = rows.start + (
-        GRAINS[grain] - WINDOW_MS
-    )  # a local day of 25 hours has its last hour in the same UTC day or the next
-    whole = [
-        a in recorded and b in recorded
-        for a, b in zip((rows.start // DAY_MS).tolist(), (last // DAY_MS).tolist(), strict=True)
-    ]
-    worst = np.where(np.array(whole, bool) & judged, 0, 1)
-    at = np.searchsorted(rows.start, window)
-    inside = (
-        (at < len(rows.start)) & (rows.start[np.minimum(at, max(len(rows.start) - 1, 0))] == window)
-        if len(rows.start)
-        else at < 0
-    )
+    if not len(rows.start):
+        return rows, np.zeros(0, np.uint8)
+    # A local day of 25 hours has its last hour in the same UTC day or the next.
+    first, last = rows.start // DAY_MS, (rows.start + (GRAINS[grain] - WINDOW_MS)) // DAY_MS
+    noted = p.rebuilder.recording.days
+    recorded = np.array([day in noted for day in range(int(first[0]), int(last[-1]) + 1)])
+    whole = recorded[first - first[0]] & recorded[last - first[0]]
+    worst = np.where(whole & judged, 0, 1)
+    at = np.minimum(np.searchsorted(rows.start, window), len(rows.start) - 1)
+    inside = rows.start[at] == window
     np.maximum.at(worst, at[inside], rank[inside])
-    return rows, [WORDS[k] for k in worst.tolist()]
+    return rows, worst.astype(np.uint8)
 
 
 def _window_of(start: np.ndarray, zone: str, grain: str) -> np.ndarray:

@@ -21,41 +21,53 @@ _compiled = njit(nogil=True, cache=True)
 
 
 def json_of(
-    start: np.ndarray, rows: np.ndarray, batch: np.ndarray, unit: str, places: int, quality: str, *, adds_up: bool
+    start: np.ndarray,
+    rows: np.ndarray,
+    batch: np.ndarray,
+    quality: np.ndarray,
+    unit: str,
+    places: int,
+    words: tuple[str, ...],
+    *,
+    adds_up: bool,
 ) -> bytes:
-    """The JSON array of n windows: start int64[n] ms, rows int64[n, 4 or 5] in units of 10 ** -places, batch bool[n]."""
-    offsets, data = _texts(unit, quality, adds_up)
-    widest = 20 + len(data) + _LARGEST_NUMBER * 5  # of a row, and more than that: see _WIDTH
+    """The JSON array of n windows: start int64[n] ms, rows int64[n, 4 or 5] in units of 10 ** -places, batch bool[n], quality
+    uint8[n] an index into `words`. A window of no readings has no smallest, largest and last one: null."""
+    offsets, data, texts = _texts(unit, words, adds_up)
+    widest = 20 + texts + _LARGEST_NUMBER * 5  # of a row, and more than that: see _WIDTH
     out = np.empty(widest * max(len(start), 1) + 2 + _WIDTH, np.uint8)
-    size = _write(start, rows, batch, places, adds_up, offsets, data, out)
+    size = _write(start, rows, batch, quality, places, adds_up, offsets, data, out)
     return out[:size].tobytes()
 
 
 @lru_cache(maxsize=1_024)
-def _texts(unit: str, quality: str, adds_up: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What stands between the numbers: offsets int64[9] into bytes."""
-    ends = f',"quality":"{quality}","source":"speed"}},', f',"quality":"{quality}","source":"batch"}},'
+def _texts(unit: str, words: tuple[str, ...], adds_up: bool) -> tuple[np.ndarray, np.ndarray, int]:
+    """What stands between the numbers: offsets int64 into bytes; how a row ends comes last, two for each word. And how many
+    bytes of them a row has at most."""
+    ends = [f',"quality":"{word}","source":"{source}"}},' for word in words for source in ("speed", "batch")]
     texts = [
         f'","quantity":{"" if adds_up else "null"}',
         f',"unit":"{unit}","count":',
         ',"min":',
         ',"max":',
         ',"last":',
-        *ends,
+        "null",
         '{"start":"',
+        *ends,
     ]
     offsets = np.cumsum([0, *map(len, texts)])
     assert max(map(len, texts)) <= _WIDTH
-    return offsets, np.frombuffer("".join(texts).encode() + bytes(_WIDTH), np.uint8)
+    longest = int(offsets[7]) + max(map(len, ends)) + 4 * len("null")
+    return offsets, np.frombuffer("".join(texts).encode() + bytes(_WIDTH), np.uint8), longest
 
 
 @_compiled
-def _write(start, rows, batch, places, adds_up, offsets, data, out):  # type: ignore[no-untyped-def]
+def _write(start, rows, batch, quality, places, adds_up, offsets, data, out):  # type: ignore[no-untyped-def]
     at, day = 1, np.int64(-1)
     out[0] = 0x5B
     date = np.empty(64, np.uint8)
     for i in range(len(start)):
-        at = _copy(data, offsets[7], offsets[8], out, at)
+        at = _copy(data, offsets[6], offsets[7], out, at)
         seconds = start[i] // 1000
         if seconds // 86400 != day:
             day = seconds // 86400
@@ -69,8 +81,11 @@ def _write(start, rows, batch, places, adds_up, offsets, data, out):  # type: ig
         at = _number(rows[i, 0], 0, out, at)
         for column in range(2, rows.shape[1]):
             at = _copy(data, offsets[column], offsets[column + 1], out, at)
-            at = _number(rows[i, column], places, out, at)
-        end = 6 if batch[i] else 5
+            if rows[i, 0] == 0:
+                at = _copy(data, offsets[5], offsets[6], out, at)
+            else:
+                at = _number(rows[i, column], places, out, at)
+        end = 7 + 2 * np.int64(quality[i]) + batch[i]
         at = _copy(data, offsets[end], offsets[end + 1], out, at)
     if len(start):
         at -= 1  # the comma

@@ -16,9 +16,8 @@ from oracle import Reading
 from meterpulse.model.quality import RAW, Quality
 from meterpulse.model.window import DAY_MS, instant_ms, iso, local_midnight
 from meterpulse.serving import desk
-from meterpulse.serving.answers import as_json
+from meterpulse.serving.answers import WORDS, as_json
 from meterpulse.serving.deskjson import Span
-from meterpulse.serving.effective import WORDS
 from meterpulse.serving.intervals import IntervalQuery, intervals, rows_of
 from meterpulse.serving.queries import UsageQuery, usage
 from meterpulse.stores.overlay import overlay_of
