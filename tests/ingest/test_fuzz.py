@@ -116,6 +116,7 @@ def test_gzip_is_unpacked_up_to_the_limit():
         (b"abc", "br", 415),
         (b"abc", "identity", 413),
     ],
+    ids=["cut", "its head", "junk behind", "empty", "plain", "unknown", "none"],
 )
 def test_a_broken_encoding_is_refused(body, encoding, status):
     with pytest.raises(BodyError) as error:

@@ -80,6 +80,7 @@ def test_what_is_packed_too_deep_or_too_well_is_refused_and_its_neighbours_are_r
 @pytest.mark.parametrize(
     "content",
     [gzip.compress(b"abc" * 999)[:-9], gzip.compress(b"abc")[:12], zipped({"a": b"b" * 99})[:-30], b"PK\x03\x04junk"],
+    ids=["gzip, cut", "gzip, its head", "zip, cut", "zip, junk"],
 )
 def test_a_broken_archive_is_told(tmp_path, content):
     path = tmp_path / "broken"

@@ -31,7 +31,7 @@ class Lives:
         crash.prepare(data)
         self.bodies = crash.bodies(seed, count)
         self.acknowledged = 0
-        self.sent_again = 0
+        self.sent_again, self._heard = 0, b""
         here = Path(crash.__file__)
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parents[2]), *sys.path])}
         self.script = subprocess.Popen(
@@ -44,13 +44,21 @@ class Lives:
 
     def _line(self, timeout: float = 60) -> str:
         assert self._says_something(timeout), "the life says nothing"
-        return self.script.stdout.readline().decode().strip()
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode().strip()
 
     def _says_something(self, timeout: float) -> bool:
-        # Not select(): after a thousand tests in one process the pipe's number may be beyond what it takes.
-        with selectors.DefaultSelector() as watched:
-            watched.register(self.script.stdout, selectors.EVENT_READ)
-            return bool(watched.select(timeout))
+        """Whether there is a whole line. The pipe is read here and nowhere else: what a file object had read ahead would not
+        wake the selector."""
+        if b"\n" not in self._heard:
+            # Not select(): after a thousand tests in one process the pipe's number may be beyond what it takes.
+            with selectors.DefaultSelector() as watched:
+                watched.register(self.script.stdout, selectors.EVENT_READ)
+                if watched.select(timeout):
+                    heard = os.read(self.script.stdout.fileno(), 1 << 16)
+                    assert heard, "the script has ended"
+                    self._heard += heard
+        return b"\n" in self._heard
 
     def live(self, *, at: str = "", kill_after: float | None = None, group: bool = True, pause: float = 0.002) -> bool:
         """One life: killed at a named point, or `kill_after` seconds after it opened. Was it killed by the point?"""
@@ -75,7 +83,7 @@ class Lives:
                     (os.killpg if group else os.kill)(pid, signal.SIGKILL)
             if not self._says_something(10 if killed else max(0.0, min(0.05, deadline - time.monotonic()))):
                 continue
-            said, _, rest = self.script.stdout.readline().decode().strip().partition(" ")
+            said, _, rest = self._line().partition(" ")
             if said == "sent":
                 self.sent_again += int(rest) == last_sent
                 last_sent = int(rest)
