@@ -49,6 +49,7 @@ class Answer:
     step_ms: int | None = None  # given with fill=null
     span: tuple[int, int] = (0, 0)
     quality: np.ndarray | None = None  # uint8[n], an index into WORDS for each row; None: all are raw
+    is_replaced: np.ndarray | None = None  # bool[n]: a reading of it does not stand
 
     @property
     def grades(self) -> np.ndarray:
@@ -62,8 +63,9 @@ class Answer:
 
     @property
     def unread(self) -> np.ndarray:
-        """bool[n]: windows without a reading, which have a value all the same."""
-        return self.rows.rows[:, 0] == 0
+        """bool[n]: windows whose least, largest and last reading tell nothing: there is none, or one that does not stand."""
+        none = self.rows.rows[:, 0] == 0
+        return none if self.is_replaced is None else none | self.is_replaced
 
 
 def iso_texts(ms: np.ndarray) -> list[str]:
@@ -171,7 +173,15 @@ def as_json(answer: Answer) -> bytes:
     ):
         return orjson.dumps({**head, "rows": json_rows(answer)})
     text = json_of(
-        rows.start, rows.rows, rows.batch, answer.grades, answer.unit.name, places, WORDS, adds_up=answer.adds_up
+        rows.start,
+        rows.rows,
+        rows.batch,
+        answer.grades,
+        answer.unread,
+        answer.unit.name,
+        places,
+        WORDS,
+        adds_up=answer.adds_up,
     )
     return orjson.dumps({**head, "rows": orjson.Fragment(text)})
 

@@ -70,7 +70,7 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
         zone = table.profiles.zones[int(table.profiles.zone[profile])]
         low, high = span(p, q, index)
         rows = p.usage_reader.channel(index, zone, q.grain, low, high)
-        rows, quality = effective.of_channel(p, rows, q.values, index, zone, q.grain, low, high)
+        found = effective.of_channel(p, rows, q.values, index, zone, q.grain, low, high)
         unit = BY_CODE[int(table.profiles.unit[profile])]
         head = {"channel": q.channel, "time_zone": zone} | chosen
         adds_up = int(table.profiles.kind[profile]) == Kind.interval
@@ -79,11 +79,12 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
             q.grain,
             unit,
             fresh_text,
-            rows,
+            found.rows,
             adds_up,
             GRAINS[q.grain] if q.fill else None,
             (low, high),
-            quality,
+            found.grade,
+            found.is_replaced,
         )
     area = p.registry.areas.index(q.area or "")
     if area is None:
@@ -97,10 +98,10 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
     if q.values == "effective" and q.grain == "1m":
         raise Problem(422, "query", "The record has no minutes", "values=effective takes grain 5m, 1h or 1d.")
     direction = Direction[q.direction]
-    rows, quality = effective.of_area(p, rows, q.values, area, utility, direction, zone, q.grain, low, high)
+    found = effective.of_area(p, rows, q.values, area, utility, direction, zone, q.grain, low, high)
     head = {"area": q.area, "utility": utility.name, "direction": q.direction, "time_zone": zone} | chosen
     step = GRAINS[q.grain] if q.fill else None
-    return Answer(head, q.grain, area_unit(p, utility), fresh_text, rows, True, step, (low, high), quality)
+    return Answer(head, q.grain, area_unit(p, utility), fresh_text, found.rows, True, step, (low, high), found.grade)
 
 
 def area_unit(p: Pipeline, utility: Utility) -> Unit:

@@ -25,6 +25,7 @@ def json_of(
     rows: np.ndarray,
     batch: np.ndarray,
     quality: np.ndarray,
+    unread: np.ndarray,
     unit: str,
     places: int,
     words: tuple[str, ...],
@@ -32,11 +33,11 @@ def json_of(
     adds_up: bool,
 ) -> bytes:
     """The JSON array of n windows: start int64[n] ms, rows int64[n, 4 or 5] in units of 10 ** -places, batch bool[n], quality
-    uint8[n] an index into `words`. A window of no readings has no smallest, largest and last one: null."""
+    uint8[n] an index into `words`. Where it is `unread`, bool[n], the least, largest and last reading are null."""
     offsets, data, texts = _texts(unit, words, adds_up)
     widest = 20 + texts + _LARGEST_NUMBER * 5  # of a row, and more than that: see _WIDTH
     out = np.empty(widest * max(len(start), 1) + 2 + _WIDTH, np.uint8)
-    size = _write(start, rows, batch, quality, places, adds_up, offsets, data, out)
+    size = _write(start, rows, batch, quality, unread, places, adds_up, offsets, data, out)
     return out[:size].tobytes()
 
 
@@ -62,7 +63,7 @@ def _texts(unit: str, words: tuple[str, ...], adds_up: bool) -> tuple[np.ndarray
 
 
 @_compiled
-def _write(start, rows, batch, quality, places, adds_up, offsets, data, out):  # type: ignore[no-untyped-def]
+def _write(start, rows, batch, quality, unread, places, adds_up, offsets, data, out):  # type: ignore[no-untyped-def]
     at, day = 1, np.int64(-1)
     out[0] = 0x5B
     date = np.empty(64, np.uint8)
@@ -81,7 +82,7 @@ def _write(start, rows, batch, quality, places, adds_up, offsets, data, out):  #
         at = _number(rows[i, 0], 0, out, at)
         for column in range(2, rows.shape[1]):
             at = _copy(data, offsets[column], offsets[column + 1], out, at)
-            if rows[i, 0] == 0:
+            if unread[i]:
                 at = _copy(data, offsets[5], offsets[6], out, at)
             else:
                 at = _number(rows[i, column], places, out, at)

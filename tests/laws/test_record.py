@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from city import NOON, SCALE, City, channels
+from city import NOON, SCALE, City, channels, config_for
 from oracle import Reading
 
 from meterpulse.model.quality import RAW, Quality
@@ -196,7 +196,35 @@ def test_effective_usage_is_the_sum_of_what_stands_and_tells_the_worst_of_it(cit
         assert answer.rows.rows[:, 1].tolist() == [sum(q for q, _ in values) for _, values in sorted(windows.items())]
         assert answer.words == worst
         rows = json.loads(as_json(answer))["rows"]
-        assert all((row["min"] is None) == (row["count"] == 0) for row in rows), "what was not measured has no least"
+        for row in rows:
+            assert (row["min"] is None) == (row["max"] is None) and (row["count"] or row["min"] is None)
+            assert row["max"] is None or row["max"] < ALL_ONES // 10**6, "what does not stand is not the largest"
+
+
+def test_what_is_not_known_is_no_zero(tmp_path: Path):
+    shapes = channels(1, ["UTC"], interval_seconds=1800)
+    good = {3: 2_000_000, 30: 5_000_000}
+    sent = [Reading(shapes[0]["id"], DAY * DAY_MS + k * STEP, 1800, good.get(k, ALL_ONES)) for k in range(48)]
+    config = config_for(tmp_path / "data", vee={"groups": [{"name": "none", "order": ["linear"]}]})
+    with City(tmp_path / "data", shapes, config=config) as city:
+        city.send([*sent, Reading(shapes[0]["id"], (DAY + 2) * DAY_MS, 1800, 1000)], "import:a")
+        recorded(city)
+        span = {"start": iso(DAY * DAY_MS), "end": iso((DAY + 1) * DAY_MS), "values": "effective"}
+        for grain, size in (("5m", STEP), ("1h", 2 * STEP), ("1d", DAY_MS)):
+            answer = usage(city.pipeline, UsageQuery(channel=shapes[0]["id"], grain=grain, **span))
+            windows: dict[int, int] = {}
+            for k, quantity in good.items():
+                at = (DAY * DAY_MS + k * STEP) // size * size
+                windows[at] = windows.get(at, 0) + quantity
+            assert answer.rows.start.tolist() == sorted(windows), grain
+            assert answer.rows.rows[:, 1].tolist() == [windows[at] for at in sorted(windows)]
+            assert int(answer.rows.rows[:, 0].sum()) == len(good)
+            rows = json.loads(as_json(answer))["rows"]
+            assert all(row["quality"] == "questionable" and row["max"] is None for row in rows if grain == "1d")
+        measured = usage(
+            city.pipeline, UsageQuery(channel=shapes[0]["id"], grain="1d", **span | {"values": "measured"})
+        )
+        assert measured.rows.rows[0, :2].tolist() == [48, sum(good.values()) + 46 * ALL_ONES]
 
 
 def test_the_effective_totals_of_an_area_are_those_of_its_channels(city: City):
