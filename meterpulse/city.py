@@ -97,19 +97,36 @@ class City:
             query[name] = None if moment is None else self._instant(moment, channel, area)
         return self.backing.usage({name: value for name, value in query.items() if value is not None}, form)
 
-    def intervals(self, channel: str, *, start: Moment | None = None, end: Moment | None = None) -> pa.Table:
+    def intervals(
+        self,
+        channel: str,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        as_of: Moment | None = None,
+        history: bool = False,
+    ) -> pa.Table:
         """The record of a channel, interval by interval: start, seconds, measured and quantity (what stands; decimals in the column
-        `unit`), quality, nem12, method (an estimator, "edit", or empty), known_at."""
+        `unit`), quality, nem12, method (an estimator, "edit", or empty), known_at. `as_of`: what stood then; `history`: every
+        version, with known_until."""
         import pyarrow as pa
 
-        return pa.ipc.open_stream(self.intervals_body("arrow", channel, start=start, end=end)).read_all()
+        body = self.intervals_body("arrow", channel, start=start, end=end, as_of=as_of, history=history)
+        return pa.ipc.open_stream(body).read_all()
 
     def intervals_body(
-        self, form: str, channel: str, *, start: Moment | None = None, end: Moment | None = None
+        self,
+        form: str,
+        channel: str,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        as_of: Moment | None = None,
+        history: bool = False,
     ) -> bytes:
         """The same answer as the body of /v1/intervals in one of its forms: json, csv, arrow, parquet."""
-        query: dict[str, Any] = {"channel": channel}
-        for name, moment in (("start", start), ("end", end)):
+        query: dict[str, Any] = {"channel": channel} | ({"history": True} if history else {})
+        for name, moment in (("start", start), ("end", end), ("as_of", as_of)):
             query[name] = None if moment is None else self._instant(moment, channel, None)
         return self.backing.intervals({name: value for name, value in query.items() if value is not None}, form)
 

@@ -334,6 +334,7 @@ class Retention(Section):
     readings: Keep = "forever"
     quarantine: Keep = "90d"
     differences: Keep = "2y"
+    intervals_history: Keep = "forever"
     usage_5m: Keep = "30d"
     usage_1h: Keep = "forever"
     usage_1d: Keep = "forever"

@@ -159,7 +159,7 @@ class Rebuilder:
                     day, boundary, builder, LakeDay(files, p.config.batch.max_bytes // _ROW_BYTES), p.store, self._install, every,
                     np.array([every.index(z) for z in zones] or [0])[channel_zone],
                     np.array([every.index(z) for z in area_zones] or [0])[group_zone],
-                    lossy=day in p.lake.ask("holes"), compared=compared,
+                    lossy=day in p.lake.ask("holes"), compared=compared, as_recorded=self.recording.before_rebuild(day),
                 )  # fmt: skip
             except CorruptFile as error:
                 p.alarm(p.lake.ask("repair", path=error.path))

@@ -7,6 +7,7 @@ started anew whenever it ends; what it had not committed is still in the log.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import itertools
 import json
@@ -22,13 +23,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from meterpulse import plugins
 from meterpulse.config import Config
 from meterpulse.config import Log as LogSettings
 from meterpulse.lake import Hole, Lake, LakeBroken, LakeFile, LakeFull
+from meterpulse.lake.history import IntervalHistory
 from meterpulse.log import CorruptEntry, Log
 from meterpulse.model.crashpoint import VARIABLE, crash_point
 from meterpulse.model.memory import give_back
@@ -36,6 +41,7 @@ from meterpulse.model.reading import Readings
 
 _log = logging.getLogger("meterpulse.lake")
 _ROWS_A_COMMIT = 32 << 20
+_ROWS_A_LINE = 50_000
 
 
 class LakeDown(OSError):
@@ -101,6 +107,15 @@ class LakeWorker:
         except FutureTimeout:
             self._asked.pop(number, None)
             raise LakeDown(f"the lake did not answer {what!r} within {timeout_seconds:.0f} s") from None
+
+    def remember(self, day: int, rows: pa.Table) -> None:
+        """Versions of intervals of a UTC day that another takes the place of, as `lake.history.SCHEMA`; durable on return."""
+        for first in range(0, len(rows), _ROWS_A_LINE):
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, rows.schema) as stream:
+                stream.write_table(rows.slice(first, _ROWS_A_LINE))
+            packed = base64.b64encode(sink.getvalue()).decode()
+            self.ask("remember", day=day, rows=packed, timeout_seconds=600)
 
     def files(self, day: int) -> list[LakeFile]:
         """The files of a UTC day, in log order."""
@@ -175,7 +190,8 @@ class _Child:
         self._full = False
         self._orphaned = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
-        self._lake = self._open(plugins.implementation("lake", engine), data / "lake")
+        self._directory = data / "lake"
+        self._lake = self._open(plugins.implementation("lake", engine), self._directory)
         self._logged: Log = plugins.implementation("log", log.engine).follow(data / "log", log)
 
     def _open(self, engine: Any, directory: Path) -> Lake:
@@ -320,6 +336,21 @@ class _Child:
             self._lake.refill(hole, self._entries(hole.first, hole.after))
             return f"{request_name(hole)} was damaged and is written again from the log"
         return f"{request_name(hole)} was damaged and is set aside; the log no longer has its readings"
+
+    @cached_property
+    def _history(self) -> IntervalHistory:
+        return IntervalHistory(self._directory)
+
+    def _do_remember(self, request: dict[str, Any]) -> None:
+        with pa.ipc.open_stream(base64.b64decode(request["rows"])) as stream:
+            self._history.add(request["day"], stream.read_all())
+
+    def _do_remembered(self, request: dict[str, Any]) -> list[int]:
+        """The days with rows in the history of intervals."""
+        return self._history.days()
+
+    def _do_forget(self, request: dict[str, Any]) -> int:
+        return self._history.drop(request["day"])
 
     def _do_compact(self, request: dict[str, Any]) -> bool:
         return self._lake.compact(request["day"], now_ms=request["now_ms"])

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from meterpulse.batch.beforerebuild import BeforeRebuild
 from meterpulse.batch.exceptions import Worth
-from meterpulse.batch.loadprofiles import PAST_DAYS, SEASON_DAYS, YEAR_DAYS
+from meterpulse.batch.loadprofiles import PAST_DAYS, SEASON_DAYS, YEAR_DAYS, judged_keys, step_keys
 from meterpulse.batch.record import RecordReport, record
 from meterpulse.batch.recordblock import City
 from meterpulse.model.window import DAY_MS
+from meterpulse.speed.embedded import LONG_AGO
 from meterpulse.stores.overlay import Recorded
 
 if TYPE_CHECKING:
@@ -65,6 +67,16 @@ class Recording:
         if days:
             self._p.store.write([], notes={f"redo/{day}": b"1" for day in days} | dict(notes or {}))
 
+    def before_rebuild(self, day: int) -> Callable[[int], BeforeRebuild] | None:
+        """What keeps the record's word, block by block, while a day is rebuilt; None where the day has no record, or one
+        that outlived its windows."""
+        noted, table = self.days.get(day), self._p.registry.table
+        if noted is None or day * DAY_MS < int(self._p.store.note("expired/usage_5m") or LONG_AGO):
+            return None
+        return lambda block: BeforeRebuild(
+            day, block, noted.known_s, judged_keys(table, block), step_keys(table, block)
+        )
+
     def record(self, day: int, install: Callable[[Callable[[], None]], None]) -> RecordReport:
         """Makes the record of a UTC day as of now. Raises CorruptChunk."""
         p = self._p
@@ -76,7 +88,8 @@ class Recording:
             p.config.batch.threads,
         )  # fmt: skip
         is_followed = day + 1 in p.keeper.rolled
-        report = record(day, city, p.store, install, self._offer, p.clock(), is_followed=is_followed)
+        keep = p.lake.remember
+        report = record(day, city, p.store, install, self._offer, keep, p.clock(), is_followed=is_followed)
         self._again.discard(day)
         noted = p.store.note(f"record/{day}")
         if noted is not None:

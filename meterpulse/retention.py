@@ -50,6 +50,7 @@ class Retention:
         self._expire_views()
         self._expire_quarantine()
         self._expire_differences()
+        self._expire_history()
         for day in self._p.lake.ask("days"):
             if self._stopping.is_set():
                 return
@@ -82,6 +83,13 @@ class Retention:
         keep = self._p.config.retention.keep_ms("differences")
         if keep is not None:
             self._p.rebuilder.forget_differences(utc_day(self._p.clock() - keep))
+
+    def _expire_history(self) -> None:
+        keep = self._p.config.retention.keep_ms("intervals_history")
+        if keep is not None:
+            for day in self._p.lake.ask("remembered"):
+                if (day + 1) * DAY_MS < self._p.clock() - keep:
+                    self._p.lake.ask("forget", day=day)
 
     def _drop_or_compact(self, day: int) -> None:
         keep = self._keep_readings_ms()

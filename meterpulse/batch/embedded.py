@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
 
 from meterpulse.batch import Batch, DayBlock, DayReport, loops
+from meterpulse.batch.beforerebuild import BeforeRebuild
 from meterpulse.batch.differences import BlockDifferences, Compared, note_of
 from meterpulse.batch.gather import BUCKET_ROWS, DaySource, Gathered
 from meterpulse.batch.loadprofiles import grades
@@ -126,9 +127,11 @@ def rebuild(
     *,
     lossy: bool = False,
     compared: Compared | None = None,
+    as_recorded: Callable[[int], BeforeRebuild] | None = None,
 ) -> DayReport:
     """Rebuilds the day's windows before `boundary_ms` in the store. `install` runs a write while nobody else writes windows.
-    What differs from what stood there is kept with its cause, where it is `compared` with what speed answered.
+    What differs from what stood there is kept with its cause, where it is `compared` with what speed answered. Of a day that has
+    a record, `as_recorded` gives of a block what keeps the record's word for windows that change, until it is made again.
 
     channel_zone and group_zone are indices into `zones` by channel and by group. A day whose end is not retired gets its hours
     and local days later, from the windows. `lossy`: the lake has lost readings of this day; what the store has of them stays.
@@ -151,7 +154,12 @@ def rebuild(
             told = BlockDifferences(day, block, found.revised, found.dropped, compared, kept)
         quality = np.full(rows.shape[:2], RAW, np.int32) if found.quality is None else found.quality
         said = grades(block, day, quality, rows[:, :, 0])
-        install(lambda: _write(store, "usage_5m", block, day, rows, boundary_ms, whole, kind, zones, lossy, told, said))
+        before = None if as_recorded is None else as_recorded(block)
+        install(
+            lambda: _write(
+                store, "usage_5m", block, day, rows, boundary_ms, whole, kind, zones, lossy, told, said, before
+            )
+        )
         written.add(block)
         crash_point("batch.block")
 
@@ -188,6 +196,7 @@ def _write(
     lossy: bool,
     told: BlockDifferences | None = None,
     said: Sparse | None = None,
+    before: BeforeRebuild | None = None,
 ) -> None:
     """A block's day into the store. Single windows of hours that are now whole go, or they would stand beside their hour."""
     if lossy:
@@ -206,12 +215,22 @@ def _write(
         touched = True
         if told is not None:
             told.changed(old, new)
+        if before is not None:
+            before.changed(old, new)
 
     def notes() -> dict[str, bytes]:
         """With the rows themselves, or a crash between them would leave the record as it was."""
         return {**(told.notes() if told else {}), **({f"changed/{day}": b"1"} if touched else {})}
 
-    store.write([*chunks, said], remove=remove, notes=notes, changed=changed)
+    def every() -> Iterator[Chunk | Sparse]:
+        yield from chunks
+        yield said
+        if before is not None:
+            yield from before.chunks()
+
+    if before is not None:
+        before.begin(store)
+    store.write(every(), remove=remove, notes=notes, changed=changed)
 
 
 def _fuller(store: Store, view: str, block: int, day: int, rows: np.ndarray) -> np.ndarray:

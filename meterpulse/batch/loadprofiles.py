@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from meterpulse.model.channel import Kind, Profiles
+from meterpulse.model.channel import ChannelTable, Kind, Profiles
 from meterpulse.model.quality import RAW
 from meterpulse.model.window import DAY_MS, WINDOW_MS, WINDOWS_A_DAY, day_splits, local_day_bounds
 from meterpulse.stores import BLOCK, Sparse, Store
@@ -34,6 +34,18 @@ def is_judged(profiles: Profiles, number: int) -> bool:
     own = int(profiles.interval_seconds[number]) * 1000
     fits = DAY_MS % own == 0 if own >= WINDOW_MS else WINDOW_MS % own == 0
     return int(profiles.kind[number]) == Kind.interval and fits
+
+
+def judged_keys(table: ChannelTable, block: int) -> np.ndarray:
+    """bool[keys]: `is_judged` of each channel of a block."""
+    of_profile = np.array([is_judged(table.profiles, n) for n in range(len(table.profiles.kind))], bool)
+    return of_profile[np.asarray(table.profile[block * BLOCK : min((block + 1) * BLOCK, table.count)])]
+
+
+def step_keys(table: ChannelTable, block: int) -> np.ndarray:
+    """int64[keys]: `step_ms` of each channel of a block."""
+    of_profile = np.array([step_ms(table.profiles, n) for n in range(len(table.profiles.kind))], np.int64)
+    return of_profile[np.asarray(table.profile[block * BLOCK : min((block + 1) * BLOCK, table.count)])]
 
 
 def readings_expected(profiles: Profiles, number: int) -> int:

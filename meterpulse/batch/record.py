@@ -15,19 +15,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from meterpulse.batch.differences import of_record, record_note_of
 from meterpulse.batch.exceptions import together
+from meterpulse.batch.loadprofiles import judged_keys
 from meterpulse.batch.recordblock import EDIT, City, Made, Maker
 from meterpulse.model.crashpoint import crash_point
 from meterpulse.model.groups import fold_up
 from meterpulse.model.priority import CARRYING, step_back
-from meterpulse.model.window import DAY_MS
+from meterpulse.model.quality import RAW, Quality
+from meterpulse.model.window import DAY_MS, WINDOW_MS
 from meterpulse.stores import BLOCK, Sparse, Store
-from meterpulse.stores.overlay import STEPS, Overlay, Recorded, overlay_of
+from meterpulse.stores.overlay import MISSING, STEPS, Overlay, Recorded, overlay_of
 from meterpulse.vee.estimation import estimators
 from meterpulse.worklist import Found
 
+Keep = Callable[[int, pa.Table], None]  # (day, versions as lake.history.SCHEMA): durable on return
 Install = Callable[[Callable[[], None]], None]
 Offer = Callable[[int, Found, tuple[int, int]], None]  # (day, what fails, channels [low, high))
 
@@ -48,6 +52,7 @@ def record(
     store: Store,
     install: Install,
     offer: Offer,
+    keep: Keep,
     now_ms: int,
     *,
     is_followed: bool,
@@ -56,8 +61,8 @@ def record(
     """Makes the record of a UTC day whose windows are in the store, of all blocks of channels or of some.
 
     `is_followed`: the day after it is in the store too, so that this is made of all that it depends on. `install` runs a write
-    while nobody else writes windows. The note of the day comes last: one that was cut short is not recorded, or as it was.
-    Raises CorruptChunk.
+    while nobody else writes windows; what the record said before is with `keep` before it is forgotten. The note of the day comes
+    last: one that was cut short is not recorded, or as it was. Raises CorruptChunk.
     """
     began, now_s = time.perf_counter(), now_ms // 1000
     noted = store.note(f"record/{day}")
@@ -83,6 +88,10 @@ def record(
                     np.isin(profile, others),
                     now_ms,
                 )
+                gone = superseded(day, block, made, after, noted, recorded, city, now_s)
+                if len(gone):
+                    keep(day, gone)
+                    crash_point("record.kept")
                 install(partial(store.write, [after.chunk(block, day, keys)], notes={name: told}))
             found = together(made.found)
             offer(day, found, (block * BLOCK, block * BLOCK + keys))
@@ -92,6 +101,7 @@ def record(
     recorded = replace(recorded, versions=versions, is_followed=is_followed)
     notes = {f"record/{day}": recorded.text(), f"redo/{day}": b""}
     install(partial(store.write, _area_chunks(day, city, store), notes=notes))
+    crash_point("record.day")
     return RecordReport(day, rows, findings, time.perf_counter() - began)
 
 
@@ -115,6 +125,45 @@ def _with_times(before: Overlay, after: Overlay) -> Overlay:
     for name in ("seconds", "quantity", "quality", "measured", "has_measured", "method"):
         same &= getattr(before, name)[at] == getattr(after, name)
     return replace(after, known_s=np.where(same, before.known_s[at], after.known_s))
+
+
+def superseded(
+    day: int, block: int, made: Made, after: Overlay, noted: bytes | None, recorded: Recorded, city: City, now_s: int
+) -> pa.Table:
+    """The versions of a block's intervals that end now, as lake.history.SCHEMA: rows that are others or gone, and of intervals
+    without a row until now what was measured, if the day had a record."""
+    before = made.before
+    at = np.minimum(np.searchsorted(after.place, before.place), max(len(after) - 1, 0))
+    stays = np.zeros(len(before), bool)
+    if len(after):
+        stays = (after.place[at] == before.place) & (after.known_s[at] == before.known_s)
+    parts = [before.take(~stays)]
+    if noted is not None and made.is_sound:
+        fresh = after.take(after.has_measured & ~np.isin(after.place, before.place))
+        judged = judged_keys(city.table, block)[fresh.key]
+        n = len(fresh)
+        plain = np.where(judged, int(Quality.VALIDATED), RAW).astype(np.int32)
+        since = np.full(n, Recorded.of(noted).known_s, np.int64)
+        parts.append(
+            replace(fresh, quantity=fresh.measured, quality=plain, method=np.zeros(n, np.int64), known_s=since)
+        )
+    gone = Overlay.concat(parts)
+    gone = gone.take(gone.known_s < now_s)  # what stood for less than a second was never told
+    methods = pa.array(recorded.methods, pa.string()).take(pa.array(gone.method))
+    has_value = gone.quality != MISSING
+    return pa.table(
+        {
+            "channel": (block * BLOCK + gone.key).astype(np.int32),
+            "start": pa.array((day * DAY_MS + gone.step * WINDOW_MS) * 1000, pa.timestamp("us", "UTC")),
+            "seconds": gone.seconds.astype(np.int32),
+            "quantity": pa.array(gone.quantity, mask=~has_value),
+            "quality": pa.array(gone.quality, mask=~has_value),
+            "measured": pa.array(gone.measured, mask=~gone.has_measured),
+            "method": methods,
+            "known_from": pa.array(gone.known_s * 1_000_000, pa.timestamp("us", "UTC")),
+            "known_until": pa.array(np.full(len(gone), now_s * 1_000_000), pa.timestamp("us", "UTC")),
+        }
+    )
 
 
 def _area_chunks(day: int, city: City, store: Store) -> list[Sparse]:

@@ -63,6 +63,12 @@ def intervals(
     channel: Annotated[str, typer.Argument(help="A channel's id.")],
     start: Start = None,
     end: End = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="What was known then: a date (midnight at the meter) or a time with an offset.")
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Every version of each interval, the replaced ones too.")
+    ] = False,
     as_json: Json = False,
     as_csv: Csv = False,
     data: Data = None,
@@ -70,12 +76,14 @@ def intervals(
 ) -> None:
     """The record: what was measured and what stands in each interval, how good it is, how it was made, since when."""
     with city(data, url) as place:
-        answer = place.intervals_body("csv" if as_csv else "json", channel, start=start, end=end)
+        form = "csv" if as_csv else "json"
+        answer = place.intervals_body(form, channel, start=start, end=end, as_of=as_of, history=history)
     if as_json or as_csv:
         sys.stdout.write(answer.decode().rstrip("\n") + "\n")
         return
     document = json.loads(answer, parse_float=str)
     header = ["start", "measured", "quantity", "unit", "quality", "nem12", "method", "known_at"]
+    header += ["known_until"] if history else []
     put_table([[row[name] for name in header] for row in document["rows"]], header, f"the record of {channel}")
 
 
@@ -88,7 +96,10 @@ def _one_subject(channel: str | None, area: str | None, utility: str | None) -> 
 
 def sql(
     statement: Annotated[
-        str, typer.Argument(help="A select over readings, channels, areas, usage_5m, usage_1h, usage_1d, differences.")
+        str,
+        typer.Argument(
+            help="A select over readings, channels, areas, usage_5m, usage_1h, usage_1d, differences, intervals_history."
+        ),
     ],
     days: Annotated[
         int | None,

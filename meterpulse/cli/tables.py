@@ -16,13 +16,14 @@ import pyarrow.dataset as ds
 
 from meterpulse.cli.windows import DAYS, VIEWS, differing, windows
 from meterpulse.config import Config
+from meterpulse.lake import LakeFile, history
 from meterpulse.lake.parts import SCHEMA
 from meterpulse.lake.published import published
 from meterpulse.model.problem import Problem
 from meterpulse.model.quantity import UNITS
 from meterpulse.registry import Registry
 
-TABLES = ("readings", "channels", "areas", *VIEWS, "differences")
+TABLES = ("readings", "channels", "areas", *VIEWS, "differences", history.TABLE)
 _QUIET: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -56,6 +57,14 @@ select c.id as channel, d.start, d.minutes, d.cause, d.readings, {_exact("case w
        {_exact("case when c.kind = 'interval' then d.batch end", "batch")}, c.unit, d.found
 from differing d join channels c on c.index = d.channel join units u on u.unit = c.unit
 """
+# Of one version that a crash made be written twice the later end holds.
+_HISTORY = f"""
+create view {history.TABLE} as
+select c.id as channel, h.start, h.seconds, {_exact("h.quantity", "quantity")}, {_exact("h.measured", "measured")}, c.unit,
+       h.quality, h.method, h.known_from, max(h.known_until) over (partition by h.channel, h.start, h.known_from) as known_until
+from superseded h join channels c on c.index = h.channel join units u on u.unit = c.unit
+qualify row_number() over (partition by h.channel, h.start, h.known_from order by h.known_until desc) = 1
+"""
 
 
 def ask(config: Config, statement: str, days: int | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -82,7 +91,7 @@ def _provide(connection: duckdb.DuckDBPyConnection, config: Config, words: set[s
     """Registers the tables whose names are among the words: a fleet's windows are not gathered for nothing."""
     with Registry.open(config.data / "registry", config.registry.url) as registry:
         views = [view for view in VIEWS if view in words]
-        if views or words & {"channels", "readings", "differences"}:
+        if views or words & {"channels", "readings", "differences", history.TABLE}:
             connection.register("channels", registry.channels())
             connection.register("units", _units())
         if "areas" in words:
@@ -93,17 +102,20 @@ def _provide(connection: duckdb.DuckDBPyConnection, config: Config, words: set[s
     if "differences" in words:
         connection.register("differing", differing(config))
         connection.execute(_DIFFERENCES)
+    if history.TABLE in words:
+        connection.register("superseded", _dataset(history.files_of(config.data / "lake"), history.SCHEMA))
+        connection.execute(_HISTORY)
     if "readings" in words:
-        connection.register("lake", _lake(config))
+        connection.register("lake", _dataset(published(config.data / "lake"), SCHEMA))
         connection.execute(_READINGS)
 
 
-def _lake(config: Config) -> ds.Dataset | pa.Table:
-    files = [file.path for file in published(config.data / "lake")]
+def _dataset(found: list[LakeFile], schema: pa.Schema) -> ds.Dataset | pa.Table:
+    files = [file.path for file in found]
     if not files:
-        return SCHEMA.empty_table()
+        return schema.empty_table()
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    return ds.dataset(files, schema=SCHEMA, format=ds.ParquetFileFormat(default_fragment_scan_options=options))
+    return ds.dataset(files, schema=schema, format=ds.ParquetFileFormat(default_fragment_scan_options=options))
 
 
 def _areas(registry: Registry) -> pa.Table:

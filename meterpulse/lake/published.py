@@ -11,12 +11,12 @@ from meterpulse.lake.parts import name_of
 _TRIES = 5
 
 
-def published(directory: Path) -> list[LakeFile]:
+def published(directory: Path, table: str = "readings") -> list[LakeFile]:
     """What the newest whole commit says, sorted by day and log order; empty where there is no lake yet.
 
     Raises Damaged where no commit can be read: opening the lake mends that.
     """
-    root = Path(directory).absolute() / "readings"
+    root = Path(directory).absolute() / table
     for last_try in (False,) * (_TRIES - 1) + (True,):
         try:
             adds = _state(root / "_delta_log").adds.values()

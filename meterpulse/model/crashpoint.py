@@ -11,6 +11,9 @@ METERPULSE_CRASH_AT=<point> or <point>:<n> kills the process with SIGKILL when i
     batch.block           a rebuild has replaced some blocks of its day
     batch.day             it has replaced all, and the day still counts as dirty
     lake.published        data files are under their names, and no commit names them (in the lake's process)
+    record.kept           what a record said before is in the lake, and the record still says it
+    record.block          some of a day's blocks are recorded
+    record.day            all are, and nobody has heard of it
     lake.committed        they are committed, and the server has not heard of it (in the lake's process)
 """
 
@@ -22,7 +25,7 @@ import signal
 VARIABLE = "METERPULSE_CRASH_AT"
 POINTS = (
     "log.appended", "store.windows", "store.retired", "store.hour", "checkpoint.written", "checkpoint.settled",
-    "batch.block", "batch.day", "lake.published", "lake.committed",
+    "batch.block", "batch.day", "lake.published", "lake.committed", "record.kept", "record.block", "record.day",
 )  # fmt: skip
 _armed: list[int | str] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from fastapi import FastAPI, Query, Response
 from meterpulse.model.channel import NOT_FOUND
 from meterpulse.model.problem import Problem
 from meterpulse.model.quality import Quality, nem12_of
-from meterpulse.model.quantity import BY_CODE, Unit, decimal_text, from_thousandths
-from meterpulse.model.window import DAY_MS, iso
+from meterpulse.model.quantity import BY_CODE, Unit, decimal_text
+from meterpulse.model.window import DAY_MS, instant_ms, iso
 from meterpulse.serving.answers import MEDIA, iso_texts, table_bytes
 from meterpulse.serving.queries import UsageQuery, span
 from meterpulse.serving.repair import repairs
 from meterpulse.serving.values import Standing, standing, step_ms_of
+from meterpulse.serving.versions import Versions, standing_as_of, versions_of
 from meterpulse.worklist.proposals import MISSING
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class IntervalQuery:
     channel: str
     start: str | None = None
     end: str | None = None
+    as_of: str | None = None
+    history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Intervals:
     unit: Unit
     standing: Standing
     shown: np.ndarray  # int64, rows
+    versions: Versions | None = None  # every version of every interval, where they are asked for
 
 
 @repairs
@@ -67,29 +72,60 @@ def intervals(p: Pipeline, q: IntervalQuery) -> Intervals:
     low, high = -(-low // step) * step, -(-high // step) * step
     if high - low > _LONGEST_DAYS * DAY_MS:
         raise Problem(422, "query", "Too long", f"Ask for up to {_LONGEST_DAYS} days at a time.")
-    found = standing(p, index, low, max(low, high))
+    high = max(low, high)
+    if q.as_of is not None and q.history:
+        raise Problem(422, "query", "One or the other", "Give as_of=, or history=true, which has every version.")
+    if q.as_of is not None:
+        found = standing_as_of(p, index, low, high, _instant(q.as_of))
+    else:
+        found = standing(p, index, low, high)
+    every = versions_of(p, index, low, high) if q.history else None
     shown = np.flatnonzero((found.quality != MISSING) | (found.measured_quality != MISSING))
     zone = table.profiles.zones[int(table.profiles.zone[profile])]
-    return Intervals(q.channel, zone, BY_CODE[int(table.profiles.unit[profile])], found, shown)
+    return Intervals(q.channel, zone, BY_CODE[int(table.profiles.unit[profile])], found, shown, every)
+
+
+def _instant(text: str) -> int:
+    try:
+        return instant_ms(text)
+    except ValueError as error:
+        raise Problem(422, "time", "A time that cannot be read", f"as_of: {error}") from None
 
 
 def rows_of(found: Intervals) -> list[tuple[Any, ...]]:
-    """One tuple for each interval, in the order of the columns; quantities as plain digits, None where there is none."""
-    s, unit, rows = found.standing, found.unit, []
-    starts = iso_texts(s.start[found.shown])
-    for at, start in zip(found.shown.tolist(), starts, strict=True):
-        grade = int(s.quality[at])
-        has_value, has_measured = grade != MISSING, s.measured_quality[at] != MISSING
-        flag, method = nem12_of(grade) if has_value else ("N", 0)
+    """One tuple for each interval, or for each version of it, in the order of the columns; quantities as plain digits, None where
+    there is none."""
+    v = found.versions
+    if v is not None:
+        measured, has_measured, quantity, quality, method = v.measured, v.has_measured, v.quantity, v.quality, v.method
+        start, seconds, known, until = v.start, v.seconds.tolist(), v.known_s, [_time(s) for s in v.until_s.tolist()]
+    else:
+        s, at = found.standing, found.shown
+        measured, has_measured = s.measured[at], s.measured_quality[at] != MISSING
+        quantity, quality, method = s.effective[at], s.quality[at], [s.method[i] for i in at.tolist()]
+        start, seconds, known, until = s.start[at], [s.step_ms // 1000] * len(at), s.known_s[at], []
+    rows = []
+    for i, text in enumerate(iso_texts(start)):
+        grade = int(quality[i])
+        has_value = grade != MISSING
+        flag, way = nem12_of(grade) if has_value else ("N", 0)
         rows.append(
             (
-                start, s.step_ms // 1000, decimal_text(int(s.measured[at]), unit) if has_measured else None,
-                decimal_text(int(s.effective[at]), unit) if has_value else None, unit.name,
-                Quality(grade & 0xFF).word if has_value else None, f"{flag}{method:02d}" if method else flag,
-                s.method[at], iso(int(s.known_s[at]) * 1000) if s.known_s[at] else None,
+                text, seconds[i], decimal_text(int(measured[i]), found.unit) if has_measured[i] else None,
+                decimal_text(int(quantity[i]), found.unit) if has_value else None, found.unit.name,
+                Quality(grade & 0xFF).word if has_value else None, f"{flag}{way:02d}" if way else flag,
+                method[i], _time(int(known[i])), *until[i : i + 1],
             )
         )  # fmt: skip
     return rows
+
+
+def _time(seconds: int) -> str | None:
+    return iso(seconds * 1000) if seconds else None
+
+
+def _columns(found: Intervals) -> tuple[str, ...]:
+    return _COLUMNS if found.versions is None else (*_COLUMNS, "known_until")
 
 
 def as_bytes(found: Intervals, form: str) -> bytes:
@@ -97,10 +133,10 @@ def as_bytes(found: Intervals, form: str) -> bytes:
     rows = rows_of(found)
     if form == "csv":
         lines = [",".join("" if cell is None else str(cell) for cell in row) for row in rows]
-        return ("\n".join([",".join(_COLUMNS), *lines]) + "\n").encode()
+        return ("\n".join([",".join(_columns(found)), *lines]) + "\n").encode()
     if form == "json":
         head = {"channel": found.channel, "time_zone": found.zone, "unit": found.unit.name}
-        shapes = [dict(zip(_COLUMNS, _numbers(row), strict=True)) for row in rows]
+        shapes = [dict(zip(_columns(found), _numbers(row), strict=True)) for row in rows]
         return orjson.dumps({**head, "seconds": found.standing.step_ms // 1000, "rows": shapes})
     return table_bytes(_table(found, rows), form)
 
@@ -111,27 +147,20 @@ def _numbers(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _table(found: Intervals, rows: list[tuple[Any, ...]]) -> pa.Table:
-    s, at = found.standing, found.shown
-    decimal = pa.decimal128(38, found.unit.places)
+    decimal, time = pa.decimal128(38, found.unit.places), pa.timestamp("ms", "UTC")
+    kinds = {"start": pa.timestamp("ms", found.zone), "seconds": pa.int32(), "measured": decimal, "quantity": decimal}
+    kinds |= {"known_at": time, "known_until": time}
 
-    def exact(values: np.ndarray, grade: np.ndarray) -> pa.Array:
-        pairs = zip(values[at].tolist(), grade[at].tolist(), strict=True)
-        return pa.array([None if g == MISSING else from_thousandths(v, found.unit) for v, g in pairs], decimal)
+    def column(name: str, values: list[Any]) -> pa.Array:
+        kind = kinds.get(name, pa.string())
+        if kind == decimal:
+            values = [None if text is None else Decimal(text) for text in values]
+        elif pa.types.is_timestamp(kind):
+            values = [None if text is None else instant_ms(text) for text in values]
+        return pa.array(values, kind)
 
-    texts = {
-        name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(_COLUMNS) if i in (4, 5, 6, 7)
-    }
-    known = s.known_s[at]
-    return pa.table(
-        {
-            "start": pa.array(s.start[at], pa.timestamp("ms", found.zone)),
-            "seconds": pa.array(np.full(len(at), s.step_ms // 1000, np.int32)),
-            "measured": exact(s.measured, s.measured_quality),
-            "quantity": exact(s.effective, s.quality),
-            **texts,
-            "known_at": pa.array(known * 1000, pa.timestamp("ms", "UTC"), mask=known == 0),
-        }
-    )
+    names = _columns(found)
+    return pa.table({name: column(name, [row[i] for row in rows]) for i, name in enumerate(names)})
 
 
 def add_intervals(app: FastAPI, p: Pipeline) -> None:
@@ -142,12 +171,17 @@ def add_intervals(app: FastAPI, p: Pipeline) -> None:
             channel: Annotated[str, Query(description="A channel's id", examples=["E-0001"])],
             start: Annotated[str | None, Query(description="ISO 8601 with an offset")] = None,
             end: Annotated[str | None, Query(description="ISO 8601 with an offset; exclusive")] = None,
+            as_of: Annotated[
+                str | None,
+                Query(description="What was known then: ISO 8601 with an offset", examples=["2026-03-09T12:00:00Z"]),
+            ] = None,
+            history: Annotated[bool, Query(description="Every version of each interval, with known_until")] = False,
         ) -> Response:
             """The record: what was measured and what stands in each interval, its quality (ESPI's word, NEM12's flag and
-            method), how it was made, and since when that is known."""
+            method), how it was made, and since when that is known. `as_of` gives what stood at a time, `history` every version."""
 
             def work() -> bytes:
-                return as_bytes(intervals(p, IntervalQuery(channel, start, end)), form)
+                return as_bytes(intervals(p, IntervalQuery(channel, start, end, as_of, history)), form)
 
             return Response(await asyncio.to_thread(work), media_type=MEDIA[form])
 

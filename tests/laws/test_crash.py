@@ -134,6 +134,7 @@ def lives(tmp_path, request):
 @pytest.mark.parametrize("lives", [{"seed": 11, "count": 4000}], indirect=True)
 def test_killed_at_each_named_point_nothing_acknowledged_is_lost_and_nothing_counts_twice(lives):
     rng, reached = random.Random(11), dict.fromkeys(crashpoint.POINTS, 0)
+    reached = {point: 0 for point in reached if not point.startswith("record.")}  # see test_history.py
     for round_ in range(max(1, KILLS // 5 // len(reached))):
         for point in reached:
             in_the_lake = point.startswith("lake.")  # kills the lake's process, and the life goes on for a while
