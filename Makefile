@@ -19,7 +19,7 @@ run: .venv/run.stamp
 	@exec $(BIN)/meterpulse up $(ARGS)
 
 test: .venv/dev.stamp chromium
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 3 --dist loadgroup --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 3 --dist loadscope --no-loadscope-reorder)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
