@@ -66,7 +66,7 @@ def record(
     """
     began, now_s = time.perf_counter(), now_ms // 1000
     noted = store.note(f"record/{day}")
-    recorded = (Recorded(now_s) if noted is None else Recorded.of(noted)).with_methods([EDIT, *sorted(estimators())])
+    recorded = methods_of(Recorded(now_s) if noted is None else Recorded.of(noted))
     maker = Maker(day, city, store, recorded, now_s)
     wanted = [b for b in range(-(-city.table.count // BLOCK)) if maker.concerns(b)] if blocks is None else blocks
     rows = findings = 0
@@ -103,6 +103,11 @@ def record(
     install(partial(store.write, _area_chunks(day, city, store), notes=notes))
     crash_point("record.day")
     return RecordReport(day, rows, findings, time.perf_counter() - began)
+
+
+def methods_of(recorded: Recorded) -> Recorded:
+    """With the names of all that rows may say made them, also of blocks that are recorded before their day is noted."""
+    return recorded.with_methods([EDIT, *sorted(estimators())])
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[int], Made], items: list[int], ahead: int) -> Iterator[Made]:

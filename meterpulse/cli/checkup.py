@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from meterpulse.client import find_server
 from meterpulse.config import Broker, Config
+
+if TYPE_CHECKING:
+    from meterpulse.lake import LakeFile
 
 GIB = 1 << 30
 SLOW_SYNC_MS = 20.0
@@ -238,19 +241,26 @@ def _store(config: Config) -> Iterator[Finding]:
 
 
 def _lake(config: Config) -> Iterator[Finding]:
-    from meterpulse.lake import CorruptFile
+    from meterpulse.lake import history
     from meterpulse.lake.published import published
+
+    readings, versions = published(config.data / "lake"), history.files_of(config.data / "lake")
+    yield from _files(readings, "readings", "`meterpulse up` sets it aside and names its rows")
+    if versions:
+        yield from _files(versions, "versions of intervals", "what its day was before can only come from a backup")
+
+
+def _files(files: list[LakeFile], rows_are: str, then: str) -> Iterator[Finding]:
+    from meterpulse.lake import CorruptFile
     from meterpulse.lake.reader import check
 
-    files, bad = published(config.data / "lake"), 0
+    bad = 0
     for file in files:
         try:
             check(file)
         except CorruptFile as error:
             bad += 1
-            yield Finding(
-                "damaged", "lake", f"{file.path}: {error.why}; `meterpulse up` sets it aside and names its rows"
-            )
+            yield Finding("damaged", "lake", f"{file.path}: {error.why}; {then}")
     if not bad:
         rows = sum(file.rows for file in files)
-        yield Finding("fine", "lake", f"{rows} readings in {len(files)} files, every byte checked")
+        yield Finding("fine", "lake", f"{rows} {rows_are} in {len(files)} files, every byte checked")

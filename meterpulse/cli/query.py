@@ -98,12 +98,14 @@ def sql(
     statement: Annotated[
         str,
         typer.Argument(
-            help="A select over readings, channels, areas, usage_5m, usage_1h, usage_1d, differences, intervals_history."
+            help="A select over readings, channels, areas, usage_5m, usage_1h, usage_1d, differences, intervals, intervals_history."
         ),
     ],
     days: Annotated[
         int | None,
-        typer.Option(min=1, help="How many of the newest days usage_5m (default: 2) and usage_1h (31) hold."),
+        typer.Option(
+            min=1, help="How many of the newest days usage_5m (default: 2), usage_1h and intervals (31) hold."
+        ),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from meterpulse.cli.windows import DAYS, VIEWS, differing, windows
+from meterpulse.cli.windows import DAYS, VIEWS, differing, told, windows
 from meterpulse.config import Config
 from meterpulse.lake import LakeFile, history
 from meterpulse.lake.parts import SCHEMA
@@ -23,7 +23,7 @@ from meterpulse.model.problem import Problem
 from meterpulse.model.quantity import UNITS
 from meterpulse.registry import Registry
 
-TABLES = ("readings", "channels", "areas", *VIEWS, "differences", history.TABLE)
+TABLES = ("readings", "channels", "areas", *VIEWS, "differences", "intervals", history.TABLE)
 _QUIET: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -57,6 +57,13 @@ select c.id as channel, d.start, d.minutes, d.cause, d.readings, {_exact("case w
        {_exact("case when c.kind = 'interval' then d.batch end", "batch")}, c.unit, d.found
 from differing d join channels c on c.index = d.channel join units u on u.unit = c.unit
 """
+# The record where it says more than "measured, and validated".
+_INTERVALS = f"""
+create view intervals as
+select c.id as channel, i.start, i.seconds, {_exact("i.quantity", "quantity")}, {_exact("i.measured", "measured")}, c.unit,
+       i.quality, i.method, i.known_from
+from told i join channels c on c.index = i.channel join units u on u.unit = c.unit
+"""
 # Of one version that a crash made be written twice the later end holds.
 _HISTORY = f"""
 create view {history.TABLE} as
@@ -70,7 +77,7 @@ qualify row_number() over (partition by h.channel, h.start, h.known_from order b
 def ask(config: Config, statement: str, days: int | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of one select; raises Problem with what DuckDB says.
 
-    `days` is how many of the newest UTC days the usage tables reach back; None takes what each has by default.
+    `days` is how many of the newest UTC days the usage tables and `intervals` reach back; None takes what each has by default.
     """
     try:
         statements = duckdb.extract_statements(statement)
@@ -91,7 +98,7 @@ def _provide(connection: duckdb.DuckDBPyConnection, config: Config, words: set[s
     """Registers the tables whose names are among the words: a fleet's windows are not gathered for nothing."""
     with Registry.open(config.data / "registry", config.registry.url) as registry:
         views = [view for view in VIEWS if view in words]
-        if views or words & {"channels", "readings", "differences", history.TABLE}:
+        if views or words & {"channels", "readings", "differences", "intervals", history.TABLE}:
             connection.register("channels", registry.channels())
             connection.register("units", _units())
         if "areas" in words:
@@ -99,6 +106,9 @@ def _provide(connection: duckdb.DuckDBPyConnection, config: Config, words: set[s
         for view in views:
             connection.register(f"{view}_parts", windows(config, registry, view, days or DAYS[view]))
             connection.execute(_WINDOWS.format(view=view))
+        if "intervals" in words:
+            connection.register("told", told(config, registry, days or DAYS["intervals"]))
+            connection.execute(_INTERVALS)
     if "differences" in words:
         connection.register("differing", differing(config))
         connection.execute(_DIFFERENCES)

@@ -1,8 +1,9 @@
-"""The store's finished windows of all channels as one table, read beside whoever writes them."""
+"""The store's finished windows and the record of all channels as one table each, read beside whoever writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,10 @@ import pyarrow as pa
 
 from meterpulse import plugins
 from meterpulse.batch.differences import CAUSES, of_day
+from meterpulse.batch.record import methods_of
 from meterpulse.model.window import DAY_MS, HOUR_MS, WINDOW_MS, day_splits, local_midnight
 from meterpulse.stores import BLOCK, Chunk, Store
+from meterpulse.stores.overlay import MISSING, Overlay, Recorded, overlay_of
 from meterpulse.stores.rollup import day_rows, longer
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 VIEWS = ("usage_5m", "usage_1h", "usage_1d")
 # A million channels have 288 million windows of 5 minutes a day: so much of the newest is taken unless told otherwise.
-DAYS = {"usage_5m": 2, "usage_1h": 31, "usage_1d": None}
+DAYS = {"usage_5m": 2, "usage_1h": 31, "usage_1d": None, "intervals": 31}
 SCHEMA = pa.schema(
     [
         ("channel", pa.uint32()),
@@ -31,8 +34,6 @@ SCHEMA = pa.schema(
     ]
 )
 _LONG_AGO, _FAR_AHEAD = -(10**15), 10**15
-
-
 DIFFERENCES = pa.schema(
     [
         ("channel", pa.uint32()),
@@ -45,20 +46,27 @@ DIFFERENCES = pa.schema(
         ("found", pa.timestamp("ms", "UTC")),
     ]
 )
+INTERVALS = pa.schema(
+    [
+        ("channel", pa.uint32()),
+        ("start", pa.timestamp("ms", "UTC")),
+        ("seconds", pa.int32()),
+        ("quantity", pa.int64()),  # null where there is no effective value
+        ("quality", pa.int32()),  # packed; null with it
+        ("measured", pa.int64()),
+        ("method", pa.string()),
+        ("known_from", pa.timestamp("s", "UTC")),
+    ]
+)
 
 
 def differing(config: Config) -> pa.Table:
     """Every window that batch answers otherwise than speed did, in DIFFERENCES; quantities in thousandths."""
     tables = [DIFFERENCES.empty_table()]
-    if (config.data / "store").is_dir():
-        store: Store = plugins.implementation("stores", config.stores.engine)(
-            config.data / "store", config.stores.max_bytes, readonly=True
-        )
-        try:
+    with _opened(config) as store:
+        if store is not None:
             days = [int(name.split("/")[1]) for name in store.notes("differing/")]
             tables += [_differing(day, of_day(store, day)) for day in sorted(days)]
-        finally:
-            store.close()
     return pa.concat_tables(tables)
 
 
@@ -78,14 +86,51 @@ def _differing(day: int, rows: np.ndarray) -> pa.Table:
 
 def windows(config: Config, registry: Registry, view: str, days: int | None) -> pa.Table:
     """A view's windows in the newest `days` UTC days of the store (None: all), in SCHEMA; quantities in thousandths."""
+    with _opened(config) as store:
+        return pa.Table.from_batches([] if store is None else _batches(store, registry, view, days), SCHEMA)
+
+
+def told(config: Config, registry: Registry, days: int | None) -> pa.Table:
+    """What the record says of the newest `days` UTC days that have one (None: all), in INTERVALS; quantities in thousandths."""
+    with _opened(config) as store:
+        return pa.Table.from_batches([] if store is None else _told(store, registry.table.count, days), INTERVALS)
+
+
+def _told(store: Store, count: int, days: int | None) -> Iterator[pa.RecordBatch]:
+    noted = {int(name.split("/")[1]): Recorded.of(text) for name, text in store.notes("record/").items()}
+    for day in sorted(noted):
+        if days is None or day > max(noted) - days:
+            for block in range(-(-count // BLOCK)):
+                yield _interval_batch(day, block, overlay_of(store, block, day), methods_of(noted[day]).methods)
+
+
+def _interval_batch(day: int, block: int, rows: Overlay, methods: list[str]) -> pa.RecordBatch:
+    missing = rows.quality == MISSING
+    columns = [
+        pa.array((block * BLOCK + rows.key).astype(np.uint32)),
+        pa.array(day * DAY_MS + rows.step * WINDOW_MS).cast(INTERVALS.field("start").type),
+        pa.array(rows.seconds.astype(np.int32)),
+        pa.array(rows.quantity, mask=missing),
+        pa.array(rows.quality, mask=missing),
+        pa.array(rows.measured, mask=~rows.has_measured),
+        pa.array(methods, pa.string()).take(pa.array(rows.method)),
+        pa.array(rows.known_s).cast(INTERVALS.field("known_from").type),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=INTERVALS)
+
+
+@contextmanager
+def _opened(config: Config) -> Iterator[Store | None]:
+    """The store as a reader sees it; None where there is none yet."""
     directory = config.data / "store"
     if not directory.is_dir():
-        return SCHEMA.empty_table()
+        yield None
+        return
     store: Store = plugins.implementation("stores", config.stores.engine)(
         directory, config.stores.max_bytes, readonly=True
     )
     try:
-        return pa.Table.from_batches(_batches(store, registry, view, days), SCHEMA)
+        yield store
     finally:
         store.close()
 

@@ -152,6 +152,7 @@ def _usage(app: FastAPI, p: Pipeline) -> None:
             values: Annotated[
                 str, Query(description="measured, or effective: the record, with estimates and edits")
             ] = "measured",
+            as_of: Annotated[str | None, Query(include_in_schema=False)] = None,
         ) -> Response:
             """What a channel, or an area, used per window."""
             many = channel if channel and len(channel) > 1 else [channel[0] if channel else None]
@@ -160,7 +161,9 @@ def _usage(app: FastAPI, p: Pipeline) -> None:
                     422, "query", "Too many channels", f"Ask for one at a time; as JSON for up to {_CHANNELS_AT_ONCE}."
                 )
             answers = [
-                queries.usage(p, queries.UsageQuery(one, area, utility, direction, start, end, grain, fill, values))
+                queries.usage(
+                    p, queries.UsageQuery(one, area, utility, direction, start, end, grain, fill, values, as_of)
+                )
                 for one in many
             ]
             body = as_bytes(answers[0], form) if len(answers) == 1 else as_json_together(answers)

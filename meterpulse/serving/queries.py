@@ -41,6 +41,7 @@ class UsageQuery:
     grain: str = "1h"
     fill: str | None = None
     values: str = "measured"
+    as_of: str | None = None
 
 
 @repairs
@@ -54,6 +55,9 @@ def usage(p: Pipeline, q: UsageQuery) -> Answer:
         raise Problem(422, "query", "No such fill", "fill takes null: windows without readings get a row of nulls.")
     if q.values not in VALUES:
         raise Problem(422, "query", "No such values", f"values={q.values!r}; it takes {' or '.join(VALUES)}.")
+    if q.as_of is not None:
+        told = "/v1/intervals takes as_of, for the intervals of one channel."
+        raise Problem(422, "query", "Usage is told as of now", told)
     chosen = {} if q.values == "measured" else {"values": q.values}
     fresh = p.engine.fresh_until(p.clock())
     fresh_text = None if fresh is None else iso(fresh)

@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from meterpulse.batch.recordblock import EDIT
+from meterpulse.lake import CorruptFile
 from meterpulse.lake.history import files_of, versions
+from meterpulse.model.problem import Problem
 from meterpulse.model.window import DAY_MS
 from meterpulse.serving.values import Standing, standing
 from meterpulse.worklist.proposals import MISSING
@@ -105,9 +107,13 @@ def versions_of(p: Pipeline, channel: int, start_ms: int, end_ms: int) -> Versio
 
 
 def _past(p: Pipeline, channel: int, start_ms: int, end_ms: int) -> Versions:
-    """What does not stand any more."""
+    """What does not stand any more; raises Problem 503 where that is damaged."""
     days = range(start_ms // DAY_MS, -(-end_ms // DAY_MS))
-    rows = versions(files_of(p.data / "lake", days), channel)
+    try:
+        rows = versions(files_of(p.data / "lake", days), channel)
+    except CorruptFile as error:
+        detail = "`meterpulse doctor` names the file. Without as_of and history the record is told as ever."
+        raise Problem(503, "damaged", "A part of the history is damaged", detail) from error
     start = np.asarray(rows["start"].cast(pa.int64())) // 1000
     rows = rows.filter(pa.array((start >= start_ms) & (start < end_ms)))
 

@@ -6,15 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from city import NOON, City, channels, config_for
+from deltalake import DeltaTable
 from oracle import Reading
 
+from meterpulse.cli.checkup import examine
 from meterpulse.cli.tables import ask
-from meterpulse.lake.history import files_of
+from meterpulse.config import Config
+from meterpulse.lake.history import TABLE, files_of
 from meterpulse.model.crashpoint import VARIABLE
 from meterpulse.model.problem import Problem
 from meterpulse.model.quality import Quality
@@ -54,6 +59,16 @@ def told(city: City, as_of: int | None = None) -> list[tuple]:
 def versions(city: City, channel: int = 0) -> list[tuple]:
     span = iso(DAY * DAY_MS), iso((DAY + 1) * DAY_MS)
     return rows_of(intervals(city.pipeline, IntervalQuery(SHAPES[channel]["id"], *span, history=True)))
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def lake_verdicts(config: Config) -> dict[str, str]:
+    """What doctor says of each table of the lake."""
+    found = [f for f in examine(config) if f.what == "lake"]
+    return {TABLE if TABLE in f.detail or "versions" in f.detail else "readings": f.verdict for f in found}
 
 
 def kept(city: City) -> int:
@@ -113,6 +128,7 @@ def test_what_was_told_at_any_time_is_told_again(tmp_path: Path):
         asked = "select channel, start, quantity, known_until from intervals_history order by known_from, start limit 1"
         _, [first] = ask(city.config, asked)
         assert first[0] in {s["id"] for s in SHAPES} and first[3] is not None
+        stands = {(at(row[0]), Decimal(row[3]), row[7], at(row[8])) for row in versions(city) if row[7] and not row[9]}
         before = kept(city)
         city.now_ms += MINUTE
         city.rebuild_all()
@@ -126,6 +142,18 @@ def test_what_was_told_at_any_time_is_told_again(tmp_path: Path):
         for query in ({"as_of": "yesterday"}, {"as_of": iso(begin), "history": True}):
             with pytest.raises(Problem):
                 intervals(city.pipeline, IntervalQuery(SHAPES[0]["id"], **query))
+        damaged = Path(files_of(city.data / "lake")[0].path)
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[:-9])
+        with pytest.raises(Problem, match="history is damaged"):
+            versions(city)
+    assert lake_verdicts(city.config) == {"readings": "fine", TABLE: "damaged"}
+    damaged.write_bytes(whole)
+    assert lake_verdicts(city.config) == {"readings": "fine", TABLE: "fine"}
+    asked = f"""select start, quantity, method, known_from from intervals
+                where channel = '{SHAPES[0]["id"]}' and method <> '' and start < '{iso((DAY + 1) * DAY_MS)}'"""
+    assert stands and set(ask(city.config, asked)[1]) == stands
+    assert DeltaTable(str(city.data / "lake" / TABLE)).to_pyarrow_table().num_rows == before, "any tool reads it"
 
 
 _CHILD = """

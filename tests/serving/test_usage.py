@@ -193,6 +193,7 @@ def test_gallons_are_told_to_nine_decimals(p):
         ({"channel": "E-1", "grain": "2h"}, 422, "1m, 5m, 1h, 1d"),
         ({"channel": "E-1", "grain": "1m"}, 422, "5m, 1h and 1d"),
         ({"channel": "E-1", "fill": "zero"}, 422, "null"),
+        ({"channel": "E-1", "as_of": "2026-03-08T00:00:00Z"}, 422, "/v1/intervals takes as_of"),
         ({"channel": "E-1", "start": "2026-03-08T00:00:00"}, 422, "no offset"),
         ({"channel": "E-1", "start": "2026-03-09T00:00:00Z", "end": "2026-03-08T00:00:00Z"}, 422, "after start"),
         ({"channel": "E-1", "start": "1900-01-01T00:00:00Z", "grain": "5m"}, 422, "coarser grain"),
