@@ -108,7 +108,7 @@ class City:
     ) -> pa.Table:
         """The record of a channel, interval by interval: start, seconds, measured and quantity (what stands; decimals in the column
         `unit`), quality, nem12, method (an estimator, "edit", or empty), known_at. `as_of`: what stood then; `history`: every
-        version, with known_until."""
+        version, with known_until, and author and reason of edits."""
         import pyarrow as pa
 
         body = self.intervals_body("arrow", channel, start=start, end=end, as_of=as_of, history=history)

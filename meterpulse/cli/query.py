@@ -83,7 +83,7 @@ def intervals(
         return
     document = json.loads(answer, parse_float=str)
     header = ["start", "measured", "quantity", "unit", "quality", "nem12", "method", "known_at"]
-    header += ["known_until"] if history else []
+    header += ["known_until", "author", "reason"] if history else []
     put_table([[row[name] for name in header] for row in document["rows"]], header, f"the record of {channel}")
 
 

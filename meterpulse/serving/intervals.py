@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -98,12 +100,13 @@ def rows_of(found: Intervals) -> list[tuple[Any, ...]]:
     v = found.versions
     if v is not None:
         measured, has_measured, quantity, quality, method = v.measured, v.has_measured, v.quantity, v.quality, v.method
-        start, seconds, known, until = v.start, v.seconds.tolist(), v.known_s, [_time(s) for s in v.until_s.tolist()]
+        start, seconds, known = v.start, v.seconds.tolist(), v.known_s
+        more = [(_time(s), *(who or (None, None))) for s, who in zip(v.until_s.tolist(), v.who, strict=True)]
     else:
         s, at = found.standing, found.shown
         measured, has_measured = s.measured[at], s.measured_quality[at] != MISSING
         quantity, quality, method = s.effective[at], s.quality[at], [s.method[i] for i in at.tolist()]
-        start, seconds, known, until = s.start[at], [s.step_ms // 1000] * len(at), s.known_s[at], []
+        start, seconds, known, more = s.start[at], [s.step_ms // 1000] * len(at), s.known_s[at], [()] * len(at)
     rows = []
     for i, text in enumerate(iso_texts(start)):
         grade = int(quality[i])
@@ -114,7 +117,7 @@ def rows_of(found: Intervals) -> list[tuple[Any, ...]]:
                 text, seconds[i], decimal_text(int(measured[i]), found.unit) if has_measured[i] else None,
                 decimal_text(int(quantity[i]), found.unit) if has_value else None, found.unit.name,
                 Quality(grade & 0xFF).word if has_value else None, f"{flag}{way:02d}" if way else flag,
-                method[i], _time(int(known[i])), *until[i : i + 1],
+                method[i], _time(int(known[i])), *more[i],
             )
         )  # fmt: skip
     return rows
@@ -125,15 +128,16 @@ def _time(seconds: int) -> str | None:
 
 
 def _columns(found: Intervals) -> tuple[str, ...]:
-    return _COLUMNS if found.versions is None else (*_COLUMNS, "known_until")
+    return _COLUMNS if found.versions is None else (*_COLUMNS, "known_until", "author", "reason")
 
 
 def as_bytes(found: Intervals, form: str) -> bytes:
     """The body in one of the forms of MEDIA."""
     rows = rows_of(found)
     if form == "csv":
-        lines = [",".join("" if cell is None else str(cell) for cell in row) for row in rows]
-        return ("\n".join([",".join(_columns(found)), *lines]) + "\n").encode()
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([_columns(found), *rows])
+        return text.getvalue().encode()
     if form == "json":
         head = {"channel": found.channel, "time_zone": found.zone, "unit": found.unit.name}
         shapes = [dict(zip(_columns(found), _numbers(row), strict=True)) for row in rows]
@@ -175,7 +179,9 @@ def add_intervals(app: FastAPI, p: Pipeline) -> None:
                 str | None,
                 Query(description="What was known then: ISO 8601 with an offset", examples=["2026-03-09T12:00:00Z"]),
             ] = None,
-            history: Annotated[bool, Query(description="Every version of each interval, with known_until")] = False,
+            history: Annotated[
+                bool, Query(description="Every version of each interval, with known_until, author and reason")
+            ] = False,
         ) -> Response:
             """The record: what was measured and what stands in each interval, its quality (ESPI's word, NEM12's flag and
             method), how it was made, and since when that is known. `as_of` gives what stood at a time, `history` every version."""

@@ -18,6 +18,7 @@ from meterpulse.lake.history import files_of, versions
 from meterpulse.model.problem import Problem
 from meterpulse.model.window import DAY_MS
 from meterpulse.serving.values import Standing, standing
+from meterpulse.worklist.edits import Decision
 from meterpulse.worklist.proposals import MISSING
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Versions:
     method: list[str]
     known_s: np.ndarray  # int64[k], seconds since 1970
     until_s: np.ndarray  # int64[k]; 0: it stands
+    who: list[tuple[str, str] | None]  # author and reason of a person's decision
 
     def __len__(self) -> int:
         return len(self.start)
@@ -93,6 +95,8 @@ def versions_of(p: Pipeline, channel: int, start_ms: int, end_ms: int) -> Versio
     def both(old: np.ndarray, new: np.ndarray) -> np.ndarray:
         return np.concatenate([old, new])[order]
 
+    until = both(past.until_s, np.zeros(n, np.int64))
+    named = [method[at] for at in order.tolist()]
     return Versions(
         start[order],
         both(past.seconds, np.full(n, now.step_ms // 1000)),
@@ -100,10 +104,27 @@ def versions_of(p: Pipeline, channel: int, start_ms: int, end_ms: int) -> Versio
         both(past.has_measured, now.measured_quality[shown] != MISSING),
         both(past.quantity, now.effective[shown]),
         both(past.quality, now.quality[shown]),
-        [method[at] for at in order.tolist()],
+        named,
         known[order],
-        both(past.until_s, np.zeros(n, np.int64)),
+        until,
+        _who(p.desk.edits.decisions(channel, start_ms, end_ms), named, start[order], known[order], until),
     )
+
+
+def _who(
+    decisions: list[Decision], method: list[str], start: np.ndarray, known_s: np.ndarray, until_s: np.ndarray
+) -> list[tuple[str, str] | None]:
+    """Of each version whose method is "edit" the newest decision in force when it was recorded; of one that stands, now."""
+    who: list[tuple[str, str] | None] = [None] * len(start)
+    for i in (i for i, name in enumerate(method) if name == EDIT):
+        own = [d for d in decisions if d.start_ms <= start[i] < d.end_ms]
+        in_force = [d for d in own if d.undone_ms is None] if not until_s[i] else []
+        since = int(known_s[i]) * 1000
+        then = [d for d in own if d.at_ms < since + 1000 and (d.undone_ms is None or d.undone_ms > since)]
+        if in_force or then:
+            newest = (in_force or then)[-1]
+            who[i] = newest.author, newest.reason
+    return who
 
 
 def _past(p: Pipeline, channel: int, start_ms: int, end_ms: int) -> Versions:
@@ -133,4 +154,5 @@ def _past(p: Pipeline, channel: int, start_ms: int, end_ms: int) -> Versions:
         rows["method"].to_pylist(),
         seconds("known_from"),
         seconds("known_until"),
+        [None] * len(rows),
     )

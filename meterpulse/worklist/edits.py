@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, select, update
+from sqlalchemy.orm import aliased
 
 from meterpulse.database import insert_rows, writing
 from meterpulse.model.problem import Problem
@@ -137,6 +138,18 @@ class Change:
     end_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An edit of a channel's interval span [start_ms, end_ms): who made it and why, and when it was taken back."""
+
+    start_ms: int
+    end_ms: int
+    at_ms: int
+    undone_ms: int | None
+    author: str
+    reason: str
+
+
 class Edits:
     """The ledger. Any thread may read; writers take turns."""
 
@@ -172,6 +185,20 @@ class Edits:
         with self._engine.connect() as connection:
             rows = connection.execute(_in_force(query, as_of_ms)).all()
         return _columns(rows, start_ms, end_ms)
+
+    def decisions(self, channel: int, start_ms: int, end_ms: int) -> list[Decision]:
+        """All edits of a channel that touch [start_ms, end_ms), those taken back included; the oldest first."""
+        undoing = aliased(ChangeRow)
+        query = (
+            select(EditRow.start_ms, EditRow.end_ms, ChangeRow.at_ms, undoing.at_ms, ChangeRow.author, ChangeRow.reason)
+            .join(ChangeRow, ChangeRow.number == EditRow.change)
+            .outerjoin(UndoneRow, UndoneRow.edit == EditRow.number)
+            .outerjoin(undoing, undoing.number == UndoneRow.change)
+            .where(EditRow.channel == channel, EditRow.end_ms > start_ms, EditRow.start_ms < end_ms)
+            .order_by(EditRow.number)
+        )
+        with self._engine.connect() as connection:
+            return [Decision(*row) for row in connection.execute(query)]
 
     def newest(self) -> int:
         """The number of the newest change, 0 where there is none."""

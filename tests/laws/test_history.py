@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -90,7 +91,9 @@ class Story:
     def edit(self, k: int, quantity: int) -> int:
         edit = Edit(0, DAY * DAY_MS + k * STEP, STEP, np.array([quantity]), np.array([int(Quality.EDITED)], np.int32))
         edits = self.city.pipeline.desk.edits
-        change = edits.commit([edit], action="set", author="ana", reason="read off", at_ms=self.city.now_ms + MINUTE)
+        change = edits.commit(
+            [edit], action="set", author="ana", reason="read off, by hand", at_ms=self.city.now_ms + MINUTE
+        )
         self.city.pipeline.doubt_edited_days()
         self.chapter()
         return change
@@ -128,6 +131,9 @@ def test_what_was_told_at_any_time_is_told_again(tmp_path: Path):
         asked = "select channel, start, quantity, known_until from intervals_history order by known_from, start limit 1"
         _, [first] = ask(city.config, asked)
         assert first[0] in {s["id"] for s in SHAPES} and first[3] is not None
+        rows = [row for row in versions(city) if row[0] == iso(DAY * DAY_MS + 40 * STEP)]
+        edited = ("0.777", "ana", "read off, by hand")  # once beside the first reading, once beside its revision
+        assert [(row[3], *row[10:]) for row in rows] == [("0.14", None, None), edited, edited, ("0.141", None, None)]
         stands = {(at(row[0]), Decimal(row[3]), row[7], at(row[8])) for row in versions(city) if row[7] and not row[9]}
         before = kept(city)
         city.now_ms += MINUTE
@@ -142,6 +148,8 @@ def test_what_was_told_at_any_time_is_told_again(tmp_path: Path):
         for query in ({"as_of": "yesterday"}, {"as_of": iso(begin), "history": True}):
             with pytest.raises(Problem):
                 intervals(city.pipeline, IntervalQuery(SHAPES[0]["id"], **query))
+        body = as_bytes(intervals(city.pipeline, IntervalQuery(SHAPES[0]["id"], history=True)), "csv")
+        assert {len(row) for row in csv.reader(body.decode().splitlines())} == {12}, "a comma in a reason is no column"
         damaged = Path(files_of(city.data / "lake")[0].path)
         whole = damaged.read_bytes()
         damaged.write_bytes(whole[:-9])
