@@ -96,7 +96,7 @@ class Server:
                 self.process.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A demo city of 300 households with its first whole minute and a part of its history."""
     running = Server(tmp_path_factory.mktemp("data"))
@@ -107,7 +107,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # what Playwright leaves running would be in the way of others
 def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
