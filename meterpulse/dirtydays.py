@@ -260,7 +260,7 @@ class Rebuilder:
                     self._forget_damage(day)
                     p.engine.clean(day, 1 << 62, 1 << 62)
                     continue
-                began = time.monotonic()
+                began, dirty = time.monotonic(), p.engine.marks.get(day)
                 try:
                     self.rebuild(day)
                 except LakeDown:  # it is being started again
@@ -276,7 +276,8 @@ class Rebuilder:
                     self._not_before[day] = (time.monotonic() + 5, None)
                     continue
                 took = time.monotonic() - began
-                self._quiet_from[day] = time.monotonic() + _RECORD_QUIET * p.config.batch.quiet_seconds
+                if dirty is not None and dirty.rows:  # and not a decision, which somebody waits for
+                    self._quiet_from[day] = time.monotonic() + _RECORD_QUIET * p.config.batch.quiet_seconds
                 mark = p.engine.marks.get(day)
                 state = (mark.after_offset, min(mark.window_end_ms, p.keeper.boundary_ms)) if mark else None
                 pause = max(p.config.batch.quiet_seconds, took * (2 if took < _SHORT_SECONDS else 9))

@@ -19,6 +19,15 @@ def test_a_phone_does_not_scroll_sideways(browse: Any, path: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+def test_a_phone_shows_every_page_of_the_navigation_whole(browse: Any) -> None:
+    page = browse(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).open("/status")
+    cut = """() => { const nav = document.querySelector(".top nav"), links = [...nav.querySelectorAll("a")];
+        return nav.scrollWidth > nav.clientWidth || links.some(a => { const box = a.getBoundingClientRect();
+            return box.left < 0 || box.right > innerWidth || box.top !== links[0].getBoundingClientRect().top; }); }"""
+    assert page.locator(".top nav a").count() == 5
+    assert page.evaluate(cut) is False
+
+
 def brightness(page: Any) -> float:
     page.wait_for_function("() => getComputedStyle(document.body).backgroundColor !== ''")
     return page.evaluate(

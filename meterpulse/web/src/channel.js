@@ -7,14 +7,16 @@ import { all, element, one, segmented, write } from "./dom.js";
 import { fillLinks, onKey, search, stamp, watchConnection } from "./frame.js";
 import { showLedger } from "./ledger.js";
 import { overlayChart } from "./overlay.js";
+import { plural } from "./plural.js";
 import { state } from "./state.js";
 import { addDays, clock, dayWords, fromWall, HOUR, instant, isoTime, localDate, startOfDay } from "./time.js";
-import { WORDS } from "./units.js";
+import { number, WORDS } from "./units.js";
 
 const root = one("[data-channel]");
 const id = root.dataset.channel;
 let channel = null;
 let seconds = 300;
+const PAST = 50; // versions that are listed
 
 const zone = () => channel.time_zone ?? "UTC";
 const today = () => localDate(zone(), now());
@@ -54,20 +56,29 @@ async function intervals(start, end) {
   return found.rows.map((row) => ({ ...row, effective: row.quantity }));
 }
 
+/** Versions of [start, end) that another took the place of, the newest change first, each with what came after it. */
+async function superseded(start, end) {
+  const { rows } = await get(address("/v1/intervals", { channel: id, start: isoTime(start), end: isoTime(end), history: true }));
+  return rows.map((row, at) => ({ ...row, next: rows[at + 1] })).filter((row) => row.known_until !== null)
+    .sort((a, b) => b.known_until.localeCompare(a.known_until));
+}
+
 let asked = 0;
 async function follow() {
   const mine = ++asked;
   const { start, end } = span();
   showHead();
   try {
-    const [rows, waiting] = await Promise.all([
+    const [rows, past, waiting] = await Promise.all([
       intervals(start, end),
+      superseded(start, end),
       get(address("/v1/exceptions", { channel: id, start: isoTime(start), end: isoTime(end), limit: 100, sort: "newest" })),
     ]);
     if (mine !== asked) return;
     one("[data-empty]").hidden = true;
     showChart(rows, start, end);
     showExceptions(waiting.exceptions);
+    showPast(past);
   } catch (error) {
     if (mine === asked) showEmpty("These days can't be shown", error.message);
   }
@@ -113,6 +124,19 @@ function showExceptions(rows) {
     element("button", { type: "button", class: "linklike", ".onclick": () => state.set({ from: row.start, to: row.end }) }, `${at(row.start)} – ${at(row.end)}`),
     ` ${row.title} (${row.rule}): ${row.words} `, element("a", { href: `/worklist?state=all&channel=${encodeURIComponent(id)}&n=${row.number}` }, row.state === "resolved" ? `resolved: ${row.resolution}` : "waits"))))
     : element("p", { class: "chart-empty" }, "No rule complained about these days."));
+}
+
+function showPast(rows) {
+  const at = (text) => `${localDate(zone(), instant(text)).slice(5)} ${clock(zone(), instant(text))}`;
+  const value = (row) => (row.quantity === null ? "no value" : `${number(row.quantity)} ${row.unit}`);
+  const how = (row) => (row.author ? `${row.author}: ${row.reason}` : row.method || row.quality || "unknown");
+  const said = rows.slice(0, PAST).map((row) => element("li", {},
+    element("button", { type: "button", class: "linklike", ".onclick": () => state.set({ from: row.start, to: isoTime(instant(row.start) + row.seconds * 1000) }) }, at(row.start)),
+    ` ${value(row)} (${how(row)}) became ${row.next?.start === row.start ? `${value(row.next)} (${how(row.next)})` : "another value"}`,
+    element("time", { datetime: row.known_until }, at(row.known_until))));
+  const more = rows.length > PAST ? [element("li", {}, `and ${plural(rows.length - PAST, "older version")}`)] : [];
+  one("[data-past]").replaceChildren(rows.length ? element("ol", { class: "events" }, ...said, ...more)
+    : element("p", { class: "chart-empty" }, "Every value of these days is the first that was recorded."));
 }
 
 function showEmpty(title, text) {

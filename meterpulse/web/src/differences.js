@@ -93,7 +93,7 @@ function show(every, drilled) {
   showAlarm(every);
   write(one("[data-sentence]"), windowsOf(found)
     ? `Speed and batch differ by ${number(found.difference)} ${unit} of ${WORDS[utility()].toLowerCase()}, ${shareText(found)} of what the areas concerned used on those days.`
-    : `Speed and batch said the same about ${WORDS[utility()].toLowerCase()} from ${start()} to ${end()}.`);
+    : `No difference between speed and batch is known about ${WORDS[utility()].toLowerCase()} from ${start()} to ${end()}. Only days that batch has built are compared.`);
   showCauses(found, unit);
   showDays(groups(mine, "day"), unit);
   showAreas(groups(day() ? mine.filter((total) => total.day === day()) : mine, "area"), unit);
@@ -136,6 +136,7 @@ function showDays(byDay, unit) {
       days.filter(({ found }) => windowsOf(found)).map(({ at, found }) => [at, number(found.difference), shareText(found), told(found, unit)]).reverse())));
     return;
   }
+  if (!top && !day()) return box.replaceChildren(element("p", { class: "chart-empty" }, "No day with a difference."));
   const focused = document.activeElement?.dataset?.day;
   const columns = days.map(({ at, found }) => column(at, found, top, unit));
   (columns.find((one) => one.dataset.day === day()) ?? columns.at(-1)).tabIndex = 0;
