@@ -17,12 +17,14 @@ from meterpulse.batch.record import RecordReport, record
 from meterpulse.batch.recordblock import City
 from meterpulse.model.window import DAY_MS
 from meterpulse.speed.embedded import LONG_AGO
+from meterpulse.stores import BLOCK
 from meterpulse.stores.overlay import Recorded
 
 if TYPE_CHECKING:
     from meterpulse.pipeline import Pipeline
     from meterpulse.worklist import Found
 
+_CHANNELS_A_THREAD = 64 * BLOCK  # a thread holds three days of a block, 200 MB while it judges: a small city needs one
 # What depends on a day, in days after it: see loadprofiles.past_of.
 _DEPENDENTS = (-1, *range(1, PAST_DAYS + 3), *range(YEAR_DAYS - SEASON_DAYS - 1, YEAR_DAYS + SEASON_DAYS + 4))
 
@@ -85,7 +87,7 @@ class Recording:
         worth = Worth(p.config.worklist.worth_kwh, p.config.worklist.worth_gas_m3, p.config.worklist.worth_water_m3)
         city = City(
             table, p.registry.areas.names, p.keys.group_of(), p.keys.parents(), edits, p.vee.for_channels, worth,
-            p.config.batch.threads,
+            min(p.config.batch.threads, 1 + count // _CHANNELS_A_THREAD),
         )  # fmt: skip
         is_followed = day + 1 in p.keeper.rolled
         keep = p.lake.remember
