@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from meterpulse.batch.loadprofiles import is_judged, step_ms
+from meterpulse.batch.record import methods_of
 from meterpulse.batch.recordblock import EDIT
 from meterpulse.model.channel import Kind
 from meterpulse.model.quality import RAW, Quality
 from meterpulse.model.window import DAY_MS, WINDOW_MS
-from meterpulse.stores.overlay import Overlay
+from meterpulse.stores.overlay import Overlay, Recorded
 from meterpulse.worklist.proposals import MISSING, Values
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ def standing(p: Pipeline, channel: int, start_ms: int, end_ms: int, as_of_ms: in
     expired = overlay.has_measured & ~known[place]  # single windows are not kept as long as the record
     measured[place[expired]], graded[place[expired]] = overlay.measured[expired], RAW
     effective[place], quality[place], known_s[place] = overlay.quantity, overlay.quality, overlay.known_s
+    names = {day: methods_of(noted[day] or Recorded(0)).methods for day in np.unique(day_of[place]).tolist()}
     for at, which in zip(place.tolist(), overlay.method.tolist(), strict=True):
-        note = noted[int(day_of[at])]
-        method[at] = "" if note is None else note.methods[which]
+        method[at] = names[int(day_of[at])][which]
     known = graded != MISSING
     edits = p.desk.edits.edits_for((channel, channel + 1), start_ms, end_ms, as_of_ms)
     at = (edits.start_ms - start_ms) // step
