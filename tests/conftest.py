@@ -31,7 +31,7 @@ def pytest_xdist_make_scheduler(config, log):
 
         def _split_scope(self, nodeid: str) -> str:
             path, _, _ = nodeid.partition("::")
-            if path.startswith("tests/browser/"):
+            if path.startswith("tests/browser/") and not path.endswith("/test_mount.py"):
                 return "browser"
             if path.endswith("/test_kafka.py"):
                 return "brokers"

@@ -107,7 +107,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running.stop()
 
 
-@pytest.fixture(scope="package")  # what Playwright leaves running would be in the way of others
+@pytest.fixture(scope="module")  # what Playwright leaves running would be in the way of others
 def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
