@@ -80,9 +80,22 @@ def ingest(
                 bar=bar,
             )
             outcomes = [outcome for name, in_folder in found for outcome in taking.file(name, in_folder)]
-        if wait and any(outcome.accepted for outcome in outcomes) and not place.settle():
+        if wait and any(outcome.accepted for outcome in outcomes) and not _settled(place):
             say("some days are still being computed; `meterpulse status` shows dirty_days 0 when they are done")
     _tell(outcomes, created, as_json)
+
+
+def _settled(place: City) -> bool:
+    """Waits for every reading to be in every answer, for as long as that comes nearer: years of days take their time."""
+    left: tuple[int, int] | None = None
+    while not place.settle():
+        status = place.status()
+        now = status["dirty_days"], status["lag"]["readings"]
+        if left is not None and now >= left:
+            return False
+        left = now
+        say(f"{now[0]} days are still to be computed")
+    return True
 
 
 def _tell(outcomes: list[Outcome], created: int, as_json: bool) -> None:
